@@ -1,0 +1,32 @@
+"""k-means on whatever array you already hold, with the same bits everywhere."""
+
+from typing import TYPE_CHECKING, Any
+
+from kmeans_xp.functional import ConvergenceWarning, kmeans, kmeans_plusplus, predict
+from kmeans_xp.lloyd import State
+from kmeans_xp.result import KMeansResult, fingerprint
+
+if TYPE_CHECKING:
+    from kmeans_xp.estimators import KMeans
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvergenceWarning",
+    "KMeans",
+    "KMeansResult",
+    "State",
+    "fingerprint",
+    "kmeans",
+    "kmeans_plusplus",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators, and scikit-learn with them, only when they are used."""
+    if name == "KMeans":
+        from kmeans_xp.estimators import KMeans
+
+        return KMeans
+    raise AttributeError(f"module 'kmeans_xp' has no attribute {name!r}")

@@ -1,0 +1,190 @@
+"""The cascade: a fast pass with a certificate, float64 for what it leaves open, exact signs for
+real near-ties.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends import Backend
+from kmeans_xp.backends.generic import Frame, Tile
+from kmeans_xp.exact.bounds import FLOAT32, FLOAT64, TINY64, gamma, is_exact_grid, score_bound
+from kmeans_xp.exact.predicate import compare_scores
+
+__all__ = ["Centers", "assign_rows", "choose_frame", "prepare", "resolve"]
+
+# Scores beyond this could overflow float32 together with their error.
+_LARGEST_SCORE = 1e36
+# The bias of a centroid that takes no part in the fast pass.
+_OUT_OF_REACH = -1e38
+# Centroids this many times farther out than usual are left to the triangle inequality.
+_FAR = 16.0
+# Float64 entries one step of the recheck may hold.
+_RECHECK_ENTRIES = 1 << 20
+
+
+def choose_frame(sample: np.ndarray) -> Frame:
+    """Centre and scale the fast pass from a sample of rows (any dtype). Changes speed only.
+
+    The centre is the lower median of each feature: a value of the data itself, so that integer
+    lattices stay on their grid. The scale brings most rows near 1 where the data's own scale would
+    be dangerous.
+    """
+    sample = sample.astype(np.float64)
+    median = np.sort(sample, axis=0)[(len(sample) - 1) // 2]
+    with np.errstate(over="ignore"):
+        reach = np.sort(np.abs(sample * 0.5 - median * 0.5).max(axis=1, initial=0.0) * 2)
+    usual = float(reach[int(0.9 * (len(reach) - 1))])
+    exponent = math.frexp(usual)[1] if 0 < usual < math.inf else 0
+    scale = 1.0 if abs(exponent) < 20 else math.ldexp(1.0, max(min(-exponent, 120), -1000))
+    with np.errstate(over="ignore", under="ignore"):
+        center = (median * scale).astype(np.float32)
+    return Frame(scale, np.where(np.isfinite(center), center, np.float32(0)))
+
+
+@dataclass(frozen=True)
+class Centers:
+    """Centroids of one iteration, prepared for every level of the cascade.
+
+    Attributes
+    ----------
+    values : ndarray, shape (U, D)
+        Distinct centroids in order of first appearance.
+    first : ndarray of int32, shape (U,)
+        The lowest index each of them has among the given ones.
+    tile : Tile
+        For the fast pass.
+    slope, offset, limit : float
+        A row x̂ is certified if its lead exceeds slope·|x̂| + offset and |x̂| < limit.
+    """
+
+    values: np.ndarray
+    first: np.ndarray
+    frame: Frame
+    tile: Tile
+    slope: float
+    offset: float
+    limit: float
+
+
+def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Centers:
+    """Merge equal centroids, build the fast pass's tile and its error bound."""
+    seen: dict[bytes, int] = {}
+    for k, row in enumerate(centroids):
+        seen.setdefault(row.tobytes(), k)
+    first = np.fromiter(seen.values(), dtype=np.int32, count=len(seen))
+    values = centroids[first]
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        exact = values.astype(np.float64) * frame.scale - frame.center
+        rounded = exact.astype(np.float32)
+        norms = np.sqrt(np.einsum("ij,ij->i", exact, exact)) * (1 + 1e-9)
+        near = ~(norms > _FAR * np.median(norms))
+        error = np.sqrt(np.square(exact - rounded).sum(axis=1)) * (1 + 1e-9) + 2 * FLOAT64 * norms
+        bias = (-0.5 * np.einsum("ij,ij->i", exact, exact)).astype(np.float32)
+    rounded[~near] = 0
+    bias[~near] = _OUT_OF_REACH
+    norm, far_norm = float(norms[near].max()), float(norms[~near].min(initial=math.inf))
+    bound = score_bound(values.shape[1], norm, float(error[near].max()), input_unit=input_unit)
+    reach = (far_norm - norm) / 2 * (1 - 1e-6)  # closer rows are nearer to every near centroid
+    limit = min(reach, _LARGEST_SCORE / max(norm, 1e-30), 1e18)
+    if not (norm * norm < _LARGEST_SCORE and math.isfinite(bound.slope + bound.offset)):
+        limit = -math.inf
+    # the lead is rounded once when it is formed
+    widen = 2 * (1 + 4 * FLOAT32)
+    tile = Tile(rounded, bias)
+    return Centers(values, first, frame, tile, bound.slope * widen, bound.offset * widen, limit)
+
+
+def assign_rows(
+    backend: Backend,
+    x: Any,
+    lo: int,
+    hi: int,
+    norms: np.ndarray,
+    centers: Centers,
+    dtype: np.dtype[Any],
+) -> tuple[np.ndarray, int]:
+    """Nearest centroid of rows lo..hi, exactly; ties go to the lowest index.
+
+    Parameters
+    ----------
+    backend : Backend
+    x : array, shape (N, D)
+        In the backend's namespace.
+    lo, hi : int
+        The rows.
+    norms : ndarray of float32, shape (N,)
+        Upper bounds of |x̂| (`Backend.row_norms`).
+    centers : Centers
+    dtype : numpy.dtype
+        Working dtype of rows on the host.
+
+    Returns
+    -------
+    labels : ndarray of int32, shape (hi - lo,)
+    rechecked : int
+        Rows that the fast pass could not certify.
+    """
+    if len(centers.values) == 1:
+        return np.full(hi - lo, centers.first[0], dtype=np.int32), 0
+    rows = backend.frame_rows(x, lo, hi, centers.frame)
+    nearest, lead = backend.top_two(rows, centers.tile)
+    size = norms[lo:hi].astype(np.float64)
+    certified = (
+        (lead > centers.slope * size + centers.offset) & (lead < 3e38) & (size < centers.limit)
+    )
+    left = np.flatnonzero(~certified)
+    step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
+    for i in range(0, len(left), step):
+        some = left[i : i + step]
+        nearest[some] = resolve(backend.gather(x, lo + some, dtype), centers)
+    return centers.first[nearest], len(left)
+
+
+def resolve(rows: np.ndarray, centers: Centers) -> np.ndarray:
+    """Index into `centers.values` of the exact nearest centroid of each row; ties to the lowest."""
+    candidates = _float64_candidates(rows, centers)
+    nearest = candidates.argmax(axis=1)
+    count = candidates.sum(axis=1)
+    open_rows = np.flatnonzero(count > 1)
+    if not open_rows.size:
+        return nearest
+    values = centers.values
+    order = np.argsort(~candidates[open_rows], axis=1, kind="stable")
+    current = nearest[open_rows]
+    for place in range(1, int(count[open_rows].max())):
+        still = np.flatnonzero(count[open_rows] > place)
+        rival = order[still, place]
+        batch = max(1, _RECHECK_ENTRIES // (8 * rows.shape[1]))
+        for i in range(0, len(still), batch):
+            s, r = still[i : i + batch], rival[i : i + batch]
+            sign = compare_scores(rows[open_rows[s]], values[r], values[current[s]])
+            current[s] = np.where(sign > 0, r, current[s])
+    nearest[open_rows] = current
+    return nearest
+
+
+def _float64_candidates(rows: np.ndarray, centers: Centers) -> np.ndarray:
+    """Centroids that float64 scores cannot rule out; exactly the best ones on a coarse grid."""
+    values, n_features = centers.values, rows.shape[1]
+    frame = centers.frame
+    middle = frame.center.astype(np.float64) / frame.scale
+    largest = max(float(np.abs(a).max()) for a in (rows, values, middle))
+    exponent = math.frexp(largest)[1]
+    with np.errstate(under="ignore"):
+        m = np.ldexp(middle, -exponent)
+        x = np.ldexp(rows.astype(np.float64), -exponent) - m
+        c = np.ldexp(values.astype(np.float64), -exponent) - m
+        norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
+        center_squares = np.einsum("ij,ij->i", c, c)
+        scores = x @ c.T - 0.5 * center_squares
+        products = norms * np.sqrt(center_squares) + center_squares
+    error = 3 * gamma(n_features + 12, FLOAT64) * products + TINY64
+    candidates = scores + error >= (scores - error).max(axis=1)[:, None]
+    if (candidates.sum(axis=1) > 1).any() and is_exact_grid(n_features, rows, values, middle):
+        return scores == scores.max(axis=1)[:, None]
+    return candidates

@@ -1,0 +1,47 @@
+"""Backends: the few functions that touch an array library.
+
+The contract, which `generic.Backend` states in code with the array API alone:
+
+=====================  ============================================================================
+`host(X, lo, hi)`      rows lo..hi as a NumPy array of the working dtype
+`gather(X, rows)`      the rows with these indices, likewise
+`frame_rows(X, ...)`   rows, scaled and centred, in float32 in the backend's own namespace
+`row_norms(rows)`      upper bounds of their norms
+`top_two(rows, tile)`  per row the index of the best score and its lead over the second best
+`cluster_sums(...)`    exact sums of some rows in levels (`exact.sums`)
+`distances(...)`       float64 squared distances to a few centres
+`session()`            a context in which this backend's thread settings hold
+`map(fn, items)`       run fn over items, possibly in threads
+=====================  ============================================================================
+
+A faster backend overrides functions, never the loop, and must return the same labels and sums.
+Scores may carry any rounding error within `exact.bounds.score_bound`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kmeans_xp.backends.generic import Backend
+
+__all__ = ["Backend", "backend_for", "forced_generic"]
+
+
+def forced_generic() -> bool:
+    """Whether KMEANS_XP_BACKEND=generic asks for the array-API backend everywhere."""
+    choice = os.environ.get("KMEANS_XP_BACKEND", "auto")
+    if choice not in ("auto", "generic"):
+        raise ValueError(f"KMEANS_XP_BACKEND must be 'auto' or 'generic', got {choice!r}")
+    return choice == "generic"
+
+
+def backend_for(x: Any) -> Backend:
+    """Choose the backend for an array (already brought to NumPy where that costs no copy)."""
+    import numpy as np
+
+    if isinstance(x, np.ndarray) and not forced_generic():
+        from kmeans_xp.backends.cpu import NumpyBackend
+
+        return NumpyBackend(x)
+    return Backend(x)

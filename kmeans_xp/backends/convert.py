@@ -1,0 +1,78 @@
+"""Moving arrays between namespaces: to NumPy for exact steps, back for results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import (
+    array_namespace,
+    device,
+    is_cupy_array,
+    is_dask_array,
+    is_jax_array,
+    is_torch_array,
+    to_device,
+)
+
+__all__ = ["from_numpy", "namespace_name", "on_cpu", "to_numpy", "zero_copy_numpy"]
+
+
+def namespace_name(x: Any) -> str:
+    """Short name of the array library of `x`, for messages."""
+    if is_dask_array(x):
+        return "dask"
+    name: str = array_namespace(x).__name__
+    return name.removeprefix("array_api_compat.").split(".")[0]
+
+
+def on_cpu(x: Any) -> bool:
+    """Whether the memory of `x` is the host's."""
+    if isinstance(x, np.ndarray):
+        return True
+    if is_cupy_array(x):
+        return False
+    if is_torch_array(x):
+        return bool(x.device.type == "cpu")
+    if is_jax_array(x):
+        return all(d.platform == "cpu" for d in x.devices())
+    return "cpu" in str(device(x)).lower()
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """Copy (or view) an array of any namespace and device as NumPy."""
+    if isinstance(x, np.ndarray):
+        return x
+    if is_torch_array(x):
+        return np.asarray(x.detach().cpu().resolve_neg().numpy())
+    if is_cupy_array(x):
+        return np.asarray(x.get())
+    if is_jax_array(x):
+        return np.asarray(x)
+    try:
+        return np.from_dlpack(to_device(x, "cpu") if not on_cpu(x) else x)
+    except (AttributeError, BufferError, TypeError, RuntimeError):
+        return np.asarray(x)
+
+
+def zero_copy_numpy(x: Any) -> np.ndarray | None:
+    """View a torch or JAX array on the CPU as NumPy without a copy; None for everything else."""
+    if isinstance(x, np.ndarray):
+        return x
+    if (is_torch_array(x) or is_jax_array(x)) and on_cpu(x):
+        return to_numpy(x)
+    return None
+
+
+def from_numpy(values: np.ndarray, like: Any) -> Any:
+    """Bring a NumPy array into the namespace and onto the device of `like`."""
+    if isinstance(like, np.ndarray):
+        return values
+    xp = array_namespace(like)
+    values = np.ascontiguousarray(values)
+    if is_cupy_array(like):
+        with like.device:  # creation functions of CuPy may ignore `device=`
+            return xp.asarray(values)
+    if is_jax_array(like):
+        return xp.asarray(values, device=next(iter(like.devices())))
+    return xp.asarray(values, device=device(like))

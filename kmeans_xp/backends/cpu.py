@@ -1,0 +1,121 @@
+"""NumPy in threads: row blocks that stay in cache, one BLAS thread a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kmeans_xp.backends.generic import Backend, Frame, Tile, _upper_norms
+from kmeans_xp.exact.sums import ClusterSums
+
+__all__ = ["NumpyBackend", "thread_count"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def thread_count() -> int:
+    """Return KMEANS_XP_NUM_THREADS, or the number of CPUs this process may use."""
+    chosen = os.environ.get("KMEANS_XP_NUM_THREADS")
+    if chosen is not None:
+        if not chosen.isdigit() or int(chosen) < 1:
+            raise ValueError(f"KMEANS_XP_NUM_THREADS must be a positive integer, got {chosen!r}")
+        return int(chosen)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every platform
+        return os.cpu_count() or 1
+
+
+class NumpyBackend(Backend):
+    """Arrays in host memory, of any layout and byte order."""
+
+    preferred_scores = 1 << 18
+
+    def __init__(self, x: np.ndarray) -> None:
+        super().__init__(x)
+        self._threads = thread_count()
+        self._pool: ThreadPoolExecutor | None = None
+        self._inside = False
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads `map` uses."""
+        return self._threads
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Hold BLAS to one thread a worker (if threadpoolctl is there) and keep the workers."""
+        if self._inside:
+            yield
+            return
+        self._inside = True
+        try:
+            with _blas_threads(1), ThreadPoolExecutor(self._threads, "kmeans_xp") as pool:
+                self._pool = pool if self._threads > 1 else None
+                yield
+        finally:
+            self._inside, self._pool = False, None
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Apply `function` to every item, in the session's threads."""
+        if self._pool is None:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
+
+    def host(self, x: np.ndarray, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
+        """Rows lo..hi in the working dtype (a view where it is that already)."""
+        return x[lo:hi].astype(dtype, copy=False)
+
+    def gather(self, x: np.ndarray, rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        """Rows with the given indices in the working dtype."""
+        return x[rows].astype(dtype, copy=False)
+
+    def frame_rows(self, x: np.ndarray, lo: int, hi: int, frame: Frame) -> np.ndarray:
+        """Rows lo..hi, scaled and centred, float32."""
+        block = x[lo:hi]
+        work = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
+        if frame.scale != 1.0:
+            block = np.multiply(block, frame.scale, dtype=work)
+        rows = np.subtract(block, frame.center, dtype=work, order="C")
+        return rows.astype(np.float32, copy=False)
+
+    def row_norms(self, rows: np.ndarray) -> np.ndarray:
+        """Upper bounds of |x̂|, float32."""
+        return _upper_norms(np.einsum("ij,ij->i", rows, rows).astype(np.float64), rows.shape[1])
+
+    def top_two(self, rows: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+        """Index of the best score of every row, and its lead over the second best."""
+        scores = rows @ tile.centers.T
+        scores += tile.bias
+        every = np.arange(len(rows))
+        best = scores.argmax(axis=1)
+        lead = scores[every, best]
+        scores[every, best] = np.finfo(np.float32).min
+        lead -= scores[every, scores.argmax(axis=1)]
+        return best.astype(np.int32), lead
+
+    def cluster_sums(
+        self,
+        x: np.ndarray,
+        rows: np.ndarray,
+        w: np.ndarray | None,
+        labels: np.ndarray,
+        sums: ClusterSums,
+        sign: int,
+    ) -> None:
+        """Add rows to exact sums, grouped by label."""
+        sums.add(x[rows], w, labels, sign)
+
+
+def _blas_threads(n: int) -> contextlib.AbstractContextManager[Any]:
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        return contextlib.nullcontext()
+    return threadpool_limits(n, user_api="blas")

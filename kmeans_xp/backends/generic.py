@@ -1,0 +1,206 @@
+"""The backend for any array namespace, in array-API terms: the specification in code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_jax_array, is_torch_array
+
+from kmeans_xp.backends.convert import from_numpy, on_cpu, to_numpy
+from kmeans_xp.exact.bounds import FLOAT32, gamma
+from kmeans_xp.exact.sums import ClusterSums
+
+__all__ = ["Backend", "Frame", "Tile", "has_float64"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the fast pass looks at the data from: rows become x·scale − center. Changes speed only.
+
+    Attributes
+    ----------
+    scale : float
+        A power of two.
+    center : ndarray of float32, shape (D,)
+        In scaled units.
+    """
+
+    scale: float
+    center: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Centroids ready for the fast pass: float32, scaled and centred, and the bias −|c|²/2."""
+
+    centers: np.ndarray
+    bias: np.ndarray
+
+
+class Backend:
+    """Any namespace that array-api-compat knows, one array at a time."""
+
+    #: rows a block: small enough that the scores stay in cache
+    preferred_scores = 1 << 20
+
+    def __init__(self, x: Any) -> None:
+        self.xp = array_namespace(x)
+        self.device = device(x)
+        # A float32 matrix product is only a float32 product on a CPU, and not even there if asked
+        # otherwise; elsewhere the pass runs in float64 or counts on bfloat16 factors.
+        self.has_float64 = has_float64(self.xp, x)
+        self.input_unit = 0.0 if on_cpu(x) and _true_float32(x) else 2.0**-8
+        self.pass_dtype = self.xp.float32
+        if self.input_unit and self.has_float64:
+            self.input_unit, self.pass_dtype = 0.0, self.xp.float64
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads `map` uses."""
+        return 1
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Hold this backend's thread settings."""
+        yield
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Apply `function` to every item."""
+        return [function(item) for item in items]
+
+    def block_rows(self, n_features: int, n_clusters: int) -> int:
+        """Rows a block."""
+        chosen = os.environ.get("KMEANS_XP_BLOCK_ROWS")
+        if chosen is not None:
+            if not chosen.isdigit() or int(chosen) < 1:
+                raise ValueError(f"KMEANS_XP_BLOCK_ROWS must be a positive integer, got {chosen!r}")
+            return int(chosen)
+        return int(np.clip(self.preferred_scores // max(n_features, n_clusters), 64, 16384))
+
+    def host(self, x: Any, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
+        """Rows lo..hi as NumPy, in the working dtype."""
+        return np.asarray(to_numpy(x[lo:hi, :]), dtype=dtype)
+
+    def gather(self, x: Any, rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        """Rows with the given indices as NumPy, in the working dtype."""
+        index = from_numpy(rows.astype(np.int64), x)
+        if index.dtype != self.xp.int64:  # JAX without x64
+            index = self.xp.astype(index, self.xp.int32)
+        return np.asarray(to_numpy(self.xp.take(x, index, axis=0)), dtype=dtype)
+
+    def frame_rows(self, x: Any, lo: int, hi: int, frame: Frame) -> Any:
+        """Rows lo..hi, scaled and centred, each value rounded at most twice."""
+        xp = self.xp
+        wide = x.dtype not in (
+            xp.float32,
+            getattr(xp, "float16", None),
+            getattr(xp, "bfloat16", None),
+        )
+        work = xp.float64 if wide else xp.float32
+        rows = xp.astype(x[lo:hi, :], work)
+        if frame.scale != 1.0:
+            rows = rows * frame.scale
+        center = xp.astype(from_numpy(frame.center, x), work)
+        return xp.astype(rows - center[None, :], xp.float32)
+
+    def row_norms(self, rows: Any) -> np.ndarray:
+        """Upper bounds of |x̂|, float32."""
+        xp = self.xp
+        n_features = rows.shape[1]
+        squares = to_numpy(xp.sum(rows * rows, axis=1, dtype=xp.float32)).astype(np.float64)
+        return _upper_norms(squares, n_features)
+
+    def top_two(self, rows: Any, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+        """Index of the best score of every row, and its lead over the second best."""
+        xp = self.xp
+        centers = xp.astype(from_numpy(tile.centers, rows), self.pass_dtype)
+        bias = xp.astype(from_numpy(tile.bias, rows), self.pass_dtype)
+        scores = (
+            xp.matmul(xp.astype(rows, self.pass_dtype), xp.matrix_transpose(centers))
+            + bias[None, :]
+        )
+        best = xp.argmax(scores, axis=1)
+        columns = xp.arange(scores.shape[1], device=self.device)
+        lowest = xp.asarray(float(np.finfo(np.float32).min), dtype=scores.dtype, device=self.device)
+        others = xp.where(columns[None, :] == best[:, None], lowest, scores)
+        lead = xp.max(scores, axis=1) - xp.max(others, axis=1)
+        return to_numpy(best).astype(np.int32), to_numpy(lead).astype(np.float64)
+
+    def cluster_sums(
+        self,
+        x: Any,
+        rows: np.ndarray,
+        w: np.ndarray | None,
+        labels: np.ndarray,
+        sums: ClusterSums,
+        sign: int,
+    ) -> None:
+        """Add rows to exact sums: integer levels, added by a one-hot matrix product that cannot
+        round.
+        """
+        grid = sums.grid
+        if w is not None or grid.wide or not self.has_float64:
+            dtype = np.dtype(np.float32 if grid.narrow else np.float64)
+            sums.add(self.gather(x, rows, dtype), w, labels, sign)
+            return
+        xp = self.xp
+        rest = xp.astype(xp.take(x, from_numpy(rows.astype(np.int64), x), axis=0), xp.float64)
+        for part in (-(grid.exponents // 2), grid.exponents // 2 - grid.exponents):
+            rest = (
+                rest * from_numpy(np.ldexp(1.0, part), x)[None, :]
+            )  # two steps: one could overflow
+        clusters = xp.arange(sums.shape[0], device=self.device)
+        one_hot = xp.astype(
+            clusters[:, None] == from_numpy(labels.astype(np.int64), x)[None, :], xp.float64
+        )
+        level = 0
+        while level == 0 or bool(xp.any(rest != 0)):
+            rest = rest * 2.0**grid.bits
+            integers = xp.round(rest)
+            rest = rest - integers
+            part = to_numpy(xp.matmul(one_hot, integers)).astype(np.int64)
+            sums.value_level(level)[...] += sign * part
+            level += 1
+        sums.weights[0] += sign * np.bincount(labels, minlength=sums.shape[0])
+
+    def distances(self, rows: np.ndarray, centers: np.ndarray) -> np.ndarray:
+        """Float64 |x|² − 2x·c + |c|² of host rows, any order of summation; shape (n, m)."""
+        norms = np.einsum("ij,ij->i", rows, rows)
+        center_norms = np.einsum("ij,ij->i", centers, centers)
+        return norms[:, None] + center_norms[None, :] - 2.0 * (rows @ centers.T)
+
+
+def _upper_norms(squares: np.ndarray, n_features: int) -> np.ndarray:
+    """Round norms up to float32 from squares that were summed in float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound = np.sqrt(squares) * (1 + gamma(n_features + 4, FLOAT32)) * (1 + 1e-6)
+        # squares below the normal range may have been flushed to zero
+        return (bound + 2.0**-62 * np.sqrt(n_features)).astype(np.float32)
+
+
+def has_float64(xp: Any, x: Any) -> bool:
+    """Whether this namespace computes in float64 on the device of `x`."""
+    if is_jax_array(x):
+        import jax
+
+        return bool(jax.config.jax_enable_x64)
+    try:
+        return bool(xp.zeros(1, dtype=xp.float64, device=device(x)).dtype == xp.float64)
+    except (AttributeError, TypeError, RuntimeError, ValueError):
+        return False
+
+
+def _true_float32(x: Any) -> bool:
+    if is_torch_array(x):
+        import torch
+
+        return torch.get_float32_matmul_precision() == "highest"
+    return True

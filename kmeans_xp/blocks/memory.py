@@ -1,0 +1,330 @@
+"""One array in memory: NumPy blocks over threads, or any namespace through the generic backend."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.assignment import assign_rows, choose_frame, prepare
+from kmeans_xp.backends import Backend, backend_for
+from kmeans_xp.backends.convert import from_numpy, to_numpy
+from kmeans_xp.blocks.base import Potential, Step
+from kmeans_xp.blocks.potential import HostPotential
+from kmeans_xp.blocks.survey import Survey, survey
+from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
+from kmeans_xp.exact.means import rounded_means
+from kmeans_xp.exact.potentials import accurate_distances, rounded_products
+from kmeans_xp.exact.sums import ClusterSums, Grid, square_sum
+
+__all__ = ["MemoryBlocks"]
+
+# Values one exact partial sum holds in float64 at a time.
+_SUM_ENTRIES = 1 << 18
+_SAMPLE = 1000
+
+
+class MemoryBlocks:
+    """An array and all that is kept for it during a fit.
+
+    Parameters
+    ----------
+    x : array, shape (N, D)
+        Validated data, never modified: NumPy, or any namespace for the generic backend.
+    w : ndarray, shape (N,), or None
+        Validated weights on the host.
+    dtype : numpy.dtype
+        float32 or float64: the dtype of the centroids.
+    like : array
+        Results come back in the namespace and on the device of this array.
+    known : Survey, optional
+        Magnitudes of the data, if they have been measured.
+
+    Raises
+    ------
+    ValueError
+        If X holds NaN, infinity or integers beyond float64.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        w: np.ndarray | None,
+        dtype: np.dtype[Any],
+        like: Any,
+        known: Survey | None = None,
+    ) -> None:
+        self.x, self.w, self.like = x, w, like
+        self.dtype = np.dtype(dtype)
+        self.n_rows, self.n_features = int(x.shape[0]), int(x.shape[1])
+        self.backend: Backend = backend_for(x)
+        with self.session():
+            measured = survey(self.backend, x, w) if known is None else known
+        self.survey = measured
+        self._sum_rows = int(np.clip(_SUM_ENTRIES // self.n_features, 16, 16384))
+        self.grid = self._grid(w)
+        self.exponent = int(np.frexp(self.survey.largest.max())[1])
+        step = -(-self.n_rows // _SAMPLE)
+        sample = self.rows(np.arange(0, self.n_rows, step))
+        self.frame = choose_frame(sample)
+        self.middle = self.frame.center.astype(np.float64) / self.frame.scale
+        self._norms: np.ndarray | None = None
+        self._squares: dict[bool, Dyadic] = {}
+        self._variance: Fraction | None = None
+        self.reset()
+
+    def session(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which the backend's threads are kept and BLAS is held back."""
+        return self.backend.session()
+
+    # ---- rows
+
+    def ranges(self, n_clusters: int) -> list[tuple[int, int]]:
+        """Row blocks sized for a pass over `n_clusters` centroids."""
+        rows = self.backend.block_rows(self.n_features, n_clusters)
+        return [(lo, min(lo + rows, self.n_rows)) for lo in range(0, self.n_rows, rows)]
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """Rows on the host, in the dtype of the centroids."""
+        return self.backend.gather(self.x, np.asarray(indices), self.dtype)
+
+    def weights(self) -> np.ndarray | None:
+        """Weights on the host."""
+        return self.w
+
+    def subset(self, indices: np.ndarray) -> MemoryBlocks:
+        """The rows with these indices, in that order, as blocks of their own."""
+        w = None if self.w is None else self.w[indices]
+        rows = self.rows(indices)
+        return MemoryBlocks(rows, w, self.dtype, rows, self.survey)
+
+    def potential(self) -> Potential:
+        """Potentials for k-means++."""
+        return HostPotential(self)
+
+    # ---- centroids
+
+    def place(self, centroids: np.ndarray) -> np.ndarray:
+        """Handle of centroids: the array itself, with every zero made +0."""
+        return np.ascontiguousarray(centroids, dtype=self.dtype) + self.dtype.type(0)
+
+    def fetch(self, handle: np.ndarray) -> np.ndarray:
+        """Centroids on the host."""
+        return handle
+
+    # ---- iterations
+
+    def reset(self) -> None:
+        """Forget the labels, before another start."""
+        self._labels: np.ndarray | None = None
+        self._sums: ClusterSums | None = None
+
+    def step(self, handle: np.ndarray) -> Step:
+        """One iteration: assign every row, then move every centroid."""
+        changed, rechecked = self._assign(handle)
+        assert self._sums is not None
+        moved: list[tuple[int, int, int]] = []
+        empty = self._sums.empty()
+        if empty.size:
+            moved = self._relocate(handle, empty)
+        new = rounded_means(self._sums, handle)
+        self._undo(moved)
+        return Step(new, changed, len(moved), shift_bounds(new, handle), rechecked)
+
+    def settle(self, handle: np.ndarray) -> None:
+        """Make labels and sums belong to these centroids."""
+        self._assign(handle)
+
+    def labels(self) -> Any:
+        """Labels in the namespace and on the device of the data; they are handed over."""
+        assert self._labels is not None
+        return from_numpy(self._labels, self.like)
+
+    def distinct_labels(self, labels: Any, n_clusters: int) -> int:
+        """How many of the clusters have a row."""
+        return int(np.count_nonzero(np.bincount(to_numpy(labels), minlength=n_clusters)))
+
+    def inertia(self, handle: np.ndarray) -> float:
+        """Exact inertia of the settled assignment, rounded once."""
+        assert self._sums is not None
+        return exact_inertia(self._square_sum(self.w is not None), self._sums, handle)
+
+    def variance(self) -> Fraction:
+        """Mean over features of the variance of the rows (unweighted), exactly."""
+        if self._variance is None:
+            squares = self._square_sum(False)
+            if self.w is None and self._sums is not None:
+                sums = self._sums
+            else:
+                sums = self._all_sums(ClusterSums(1, self._grid(None), False))
+            self._variance = exact_variance(squares, sums, self.n_rows)
+        return self._variance
+
+    def distances(self, centroids: np.ndarray) -> np.ndarray:
+        """Distances of all rows to all centroids on the host, in their dtype."""
+        out = np.empty((self.n_rows, len(centroids)), dtype=self.dtype)
+
+        def fill(bounds: tuple[int, int]) -> None:
+            lo, hi = bounds
+            rows = self.backend.host(self.x, lo, hi, self.dtype)
+            out[lo:hi] = accurate_distances(rows, centroids, self.exponent)
+
+        self.backend.map(fill, self.ranges(2 * len(centroids)))
+        return out
+
+    # ---- inside an iteration
+
+    def _assign(self, centroids: np.ndarray) -> tuple[int, int]:
+        """Label every row and bring the exact sums up to date; counts changed and rechecked
+        rows.
+        """
+        n_clusters = len(centroids)
+        centers = prepare(centroids, self.frame, self.backend.input_unit)
+        norms = self._row_norms()
+        first = self._labels is None
+        if self._labels is None or self._sums is None:
+            self._labels = np.empty(self.n_rows, dtype=np.int32)
+            self._sums = ClusterSums(n_clusters, self.grid, self.w is not None)
+        labels, sums = self._labels, self._sums
+        ranges = iter(self._batches(n_clusters))
+
+        def work(_: int) -> tuple[int, int, ClusterSums]:
+            part = ClusterSums(n_clusters, self.grid, self.w is not None)
+            changed = rechecked = 0
+            with np.errstate(all="ignore"):
+                while (batch := next(ranges, None)) is not None:
+                    for lo, hi in batch:
+                        new, left = assign_rows(
+                            self.backend, self.x, lo, hi, norms, centers, self.dtype
+                        )
+                        moved = (
+                            np.arange(hi - lo) if first else np.flatnonzero(new != labels[lo:hi])
+                        )
+                        self._add(part, lo + moved, new[moved], 1)
+                        if not first:
+                            self._add(part, lo + moved, labels[lo:hi][moved], -1)
+                        labels[lo:hi] = new
+                        changed, rechecked = changed + len(moved), rechecked + left
+            return changed, rechecked, part
+
+        with self.session():
+            results = self.backend.map(work, range(self.backend.n_threads))
+        for _, _, part in results:
+            sums.merge(part)
+        return sum(r[0] for r in results), sum(r[1] for r in results)
+
+    def _batches(self, n_clusters: int) -> list[list[tuple[int, int]]]:
+        ranges = self.ranges(n_clusters)
+        size = max(1, len(ranges) // (8 * self.backend.n_threads))
+        return [ranges[i : i + size] for i in range(0, len(ranges), size)]
+
+    def _add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:
+        for i in range(0, len(rows), self._sum_rows):
+            some = rows[i : i + self._sum_rows]
+            w = None if self.w is None else self.w[some]
+            self.backend.cluster_sums(self.x, some, w, labels[i : i + self._sum_rows], sums, sign)
+
+    def _row_norms(self) -> np.ndarray:
+        """Upper bounds of the norms of the rows as the fast pass sees them; once a fit."""
+        if self._norms is None:
+            norms = np.empty(self.n_rows, dtype=np.float32)
+
+            def fill(bounds: tuple[int, int]) -> None:
+                with np.errstate(all="ignore"):
+                    rows = self.backend.frame_rows(self.x, *bounds, self.frame)
+                    norms[slice(*bounds)] = self.backend.row_norms(rows)
+
+            with self.session():
+                self.backend.map(fill, self.ranges(16))
+            self._norms = norms
+        return self._norms
+
+    # ---- empty clusters
+
+    def _relocate(self, centroids: np.ndarray, empty: np.ndarray) -> list[tuple[int, int, int]]:
+        """Give far rows to empty clusters in the sums; returns (row, from, to)."""
+        assert self._labels is not None and self._sums is not None
+        rows = self._farthest(centroids, len(empty))
+        moved = [
+            (int(row), int(self._labels[row]), int(k)) for row, k in zip(rows, empty, strict=False)
+        ]
+        self._transfer(moved, 1)
+        return moved
+
+    def _undo(self, moved: list[tuple[int, int, int]]) -> None:
+        """Labels are not touched by relocation, so the sums of the next delta must match them
+        again.
+        """
+        self._transfer(moved, -1)
+
+    def _transfer(self, moved: list[tuple[int, int, int]], sign: int) -> None:
+        if moved:
+            assert self._sums is not None
+            rows, source, target = (np.asarray(column) for column in zip(*moved, strict=True))
+            self._add(self._sums, rows, source, -sign)
+            self._add(self._sums, rows, target, sign)
+
+    def _farthest(self, centroids: np.ndarray, count: int) -> np.ndarray:
+        """Up to `count` eligible rows by decreasing rn12(|x − c_label|²), ties to the lowest
+        row.
+        """
+        assert self._labels is not None
+        exponent = max(self.exponent, int(np.frexp(np.abs(centroids).max())[1]))
+        rows = np.empty(0, dtype=np.int64)
+        values = np.empty(0)
+        for lo, hi in self.ranges(16):
+            x = self.backend.host(self.x, lo, hi, self.dtype)
+            p = rounded_products(x, centroids[self._labels[lo:hi]], None, exponent)
+            if self.w is not None:
+                p[self.w[lo:hi] == 0] = 0.0
+            rows = np.concatenate([rows, lo + np.flatnonzero(p > 0)])
+            values = np.concatenate([values, p[p > 0]])
+            best = np.argsort(-values, kind="stable")[:count]  # earlier rows stay first
+            keep = np.sort(best)
+            rows, values = rows[keep], values[keep]
+        return rows[np.argsort(-values, kind="stable")]
+
+    # ---- once a fit
+
+    def _grid(self, w: np.ndarray | None) -> Grid:
+        narrow = self.dtype == np.float32 and (w is None or w.dtype == np.float32)
+        seen = self.survey
+        weight_range = None if w is None else seen.weight_range
+        return Grid.fit(
+            seen.largest, seen.smallest, weight_range, self.n_rows, self._sum_rows, narrow
+        )
+
+    def _square_sum(self, weighted: bool) -> Dyadic:
+        if weighted not in self._squares:
+            grid = self.grid
+
+            def part(bounds: tuple[int, int]) -> Dyadic:
+                lo, hi = bounds
+                x = self.backend.host(self.x, lo, hi, self.dtype)
+                w = self.w[lo:hi] if weighted and self.w is not None else None
+                return square_sum(grid, x, w)
+
+            with self.session():
+                parts = self.backend.map(part, self._sum_ranges())
+            self._squares[weighted] = sum(parts, Dyadic())
+        return self._squares[weighted]
+
+    def _all_sums(self, sums: ClusterSums) -> ClusterSums:
+        """Unweighted sums over all rows as one cluster."""
+        for lo, hi in self._sum_ranges():
+            rows = self.backend.host(self.x, lo, hi, self.dtype)
+            sums.add(rows, None, np.zeros(hi - lo, dtype=np.int32))
+        return sums
+
+    def _sum_ranges(self) -> Iterator[tuple[int, int]]:
+        starts = itertools.count(0, self._sum_rows)
+        return (
+            (lo, min(lo + self._sum_rows, self.n_rows))
+            for lo in itertools.islice(starts, math.ceil(self.n_rows / self._sum_rows))
+        )

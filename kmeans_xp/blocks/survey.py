@@ -1,0 +1,108 @@
+"""One look at the data before any work: is every value usable, and how large do they get."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends import Backend
+from kmeans_xp.backends.convert import to_numpy
+
+__all__ = ["Survey", "survey"]
+
+_EXACT_INTEGER = 1 << 53
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Magnitudes of the data, for the levels of the exact sums.
+
+    Attributes
+    ----------
+    largest : ndarray of float64, shape (D,)
+        Largest magnitude a feature.
+    smallest : float
+        A lower bound of the smallest magnitude that is not zero.
+    weight_range : tuple of float or None
+        Smallest positive and largest weight.
+    """
+
+    largest: np.ndarray
+    smallest: float
+    weight_range: tuple[float, float] | None
+
+
+def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
+    """Measure the data in one pass over row blocks.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN, infinite, or an integer that float64 cannot hold.
+    """
+    rows = max(1, (1 << 19) // int(x.shape[1]))
+    ranges = [(lo, min(lo + rows, x.shape[0])) for lo in range(0, x.shape[0], rows)]
+    look = _look_numpy if isinstance(x, np.ndarray) else _look_generic
+    parts = backend.map(lambda bounds: look(x, *bounds), ranges)
+    largest = np.max([part[0] for part in parts], axis=0)
+    smallest = min(part[1] for part in parts)
+    weight_range = None if w is None else (float(w[w > 0].min()), float(w.max()))
+    return Survey(largest, smallest if math.isfinite(smallest) else 1.0, weight_range)
+
+
+def _look_numpy(x: np.ndarray, lo: int, hi: int) -> tuple[np.ndarray, float]:
+    block = x[lo:hi]
+    if block.dtype.kind == "b":
+        block = block.view(np.uint8) if block.dtype == np.bool_ else block
+    high, low = block.max(axis=0), block.min(axis=0)
+    if block.dtype.kind in "iu":
+        return _integers(high, low, lambda: block, lo), 1.0
+    if not (np.isfinite(high).all() and np.isfinite(low).all()):
+        _refuse(~np.isfinite(block), lambda r, c: block[r, c], lo, "is")
+    largest = np.maximum(np.abs(high), np.abs(low)).astype(np.float64)
+    if block.dtype.itemsize < 8:
+        return largest, 2.0**-149
+    magnitude = np.abs(block)
+    return largest, float(np.where(magnitude > 0, magnitude, np.inf).min())
+
+
+def _look_generic(x: Any, lo: int, hi: int) -> tuple[np.ndarray, float]:
+    from array_api_compat import array_namespace
+
+    xp = array_namespace(x)
+    block = x[lo:hi, :]
+    if xp.isdtype(x.dtype, "bool"):
+        block = xp.astype(block, xp.uint8)
+    floating = not xp.isdtype(block.dtype, "integral")
+    if floating and not bool(xp.all(xp.isfinite(block))):
+        values = to_numpy(block)
+        _refuse(~np.isfinite(values), lambda r, c: values[r, c], lo, "is")
+    high, low = to_numpy(xp.max(block, axis=0)), to_numpy(xp.min(block, axis=0))
+    if not floating:
+        return _integers(high, low, lambda: to_numpy(block), lo), 1.0
+    largest = np.maximum(np.abs(high), np.abs(low)).astype(np.float64)
+    if block.dtype != xp.float64:
+        return largest, 2.0**-149
+    magnitude = xp.abs(block)
+    huge = xp.asarray(np.inf, dtype=block.dtype, device=magnitude.device)
+    return largest, float(xp.min(xp.where(magnitude > 0, magnitude, huge)))
+
+
+def _integers(high: np.ndarray, low: np.ndarray, block: Any, lo: int) -> np.ndarray:
+    top = [max(abs(int(a)), abs(int(b))) for a, b in zip(high, low, strict=True)]
+    if max(top) > _EXACT_INTEGER:
+        values = block()
+        beyond = (values > _EXACT_INTEGER) | (values < -_EXACT_INTEGER)
+        _refuse(beyond, lambda r, c: values[r, c], lo, "is beyond 2**53, float64's exact range:")
+    return np.asarray(top, dtype=np.float64)
+
+
+def _refuse(bad: np.ndarray, value: Any, lo: int, what: str) -> None:
+    row, column = (int(i) for i in np.argwhere(bad)[0])
+    raise ValueError(
+        f"X must hold finite numbers that float64 can represent; X[{lo + row}, {column}] {what} "
+        f"{value(row, column)} (the first such value). Remove or impute such rows first."
+    )

@@ -1,0 +1,80 @@
+"""Inertia from the exact sums: Σ w|x|² − 2 Σ_k c_k·S_k + Σ_k W_k |c_k|², rounded once."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from kmeans_xp.exact.dyadic import Dyadic, float_integers
+from kmeans_xp.exact.sums import ClusterSums
+
+__all__ = ["exact_inertia", "exact_shift", "exact_variance", "shift_bounds"]
+
+
+def exact_inertia(squares: Dyadic, sums: ClusterSums, centroids: np.ndarray) -> float:
+    """Inertia of the assignment that `sums` belongs to.
+
+    Parameters
+    ----------
+    squares : Dyadic
+        Exact Σ w|x|² over all rows.
+    sums : ClusterSums
+        Exact sums of the assignment.
+    centroids : ndarray, shape (K, D)
+
+    Returns
+    -------
+    float
+        The real inertia rounded to the nearest float64.
+    """
+    total = squares
+    weights, weight_unit = sums.weight_integers(), sums.weight_unit()
+    exponents = sums.value_exponents().tolist()
+    for j in range(centroids.shape[1]):
+        c, c_unit = float_integers(centroids[:, j])
+        s = _column(sums, j)
+        total = total + Dyadic(-2 * int(np.dot(c, s)), c_unit + exponents[j])
+        total = total + Dyadic(int(np.dot(weights, c * c)), weight_unit + 2 * c_unit)
+    return float(total)
+
+
+def _column(sums: ClusterSums, j: int) -> np.ndarray:
+    rows = np.arange(sums.shape[0])
+    return sums.value_integers((rows, np.full_like(rows, j)))
+
+
+def exact_variance(squares: Dyadic, sums: ClusterSums, n_rows: int) -> Fraction:
+    """Mean over features of the variance (ddof 0), from unweighted sums over any clustering of the
+    rows.
+    """
+    total = squares * n_rows
+    exponents = sums.value_exponents().tolist()
+    for j, exponent in enumerate(exponents):
+        column = int(_column(sums, j).sum())
+        total = total + Dyadic(-(column**2), 2 * exponent)
+    return Fraction(*total.as_ratio()) / (len(exponents) * n_rows**2)
+
+
+def exact_shift(new: np.ndarray, old: np.ndarray) -> Fraction:
+    """Real Σ_k |new_k − old_k|²."""
+    total = Dyadic()
+    for row in np.flatnonzero((new != old).any(axis=1)):
+        values, unit = float_integers(np.stack([new[row], old[row]]))
+        difference = values[0] - values[1]
+        total = total + Dyadic(int(np.dot(difference, difference)), 2 * unit)
+    return Fraction(*total.as_ratio())
+
+
+def shift_bounds(new: np.ndarray, old: np.ndarray) -> tuple[float, float]:
+    """Float64 bounds of the real Σ_k |new_k − old_k|²; (0, 0) if and only if nothing moved."""
+    if np.array_equal(new, old):
+        return 0.0, 0.0
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        difference = new.astype(np.float64) - old
+        value = float(np.sum(difference * difference))
+    # every partial sum is of positive terms: n additions, a product and a difference
+    slack = 2.0**-52 * (new.size + 4)
+    if not (1e-280 < value < 1e300) or slack > 0.01:
+        return 0.0, float("inf")
+    return value * (1 - slack), value * (1 + slack)

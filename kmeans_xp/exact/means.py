@@ -1,0 +1,139 @@
+"""Means rounded once: double-double arithmetic with a certificate, Python integers where it
+fails.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.exact.bounds import FLOAT64
+from kmeans_xp.exact.dyadic import round_ratio
+from kmeans_xp.exact.predicate import two_product
+from kmeans_xp.exact.sums import ClusterSums
+
+__all__ = ["rounded_means"]
+
+_Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def rounded_means(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
+    """Correctly rounded cluster means.
+
+    Parameters
+    ----------
+    sums : ClusterSums
+        Exact sums and weights.
+    old : ndarray, shape (K, D)
+        The previous centroids, float32 or float64: their dtype is the result's, and a cluster
+        without weight keeps its row.
+
+    Returns
+    -------
+    ndarray, shape (K, D)
+    """
+    new = old.copy()
+    empty = sums.empty()
+    filled = np.setdiff1d(np.arange(len(old)), empty, assume_unique=True)
+    if not filled.size or not sums.values:
+        new[filled] = 0
+        return new
+    numerator = _double_double([v[filled] for v in sums.values], sums.grid.bits)
+    if sums.weighted:
+        high, low, error = _double_double([v[filled] for v in sums.weights], sums.grid.bits)
+    else:
+        high = sums.weights[0][filled].astype(np.float64)
+        low = error = np.zeros_like(high)
+    with np.errstate(all="ignore"):  # what is not finite is not certain
+        parts = _divide(numerator, (high[:, None], low[:, None], error[:, None]))
+        value, certain = _round(*parts, sums.grid.exponents, old.dtype)
+    new[filled] = value
+    rows, columns = np.nonzero(~certain)
+    if rows.size:
+        new[filled[rows], columns] = _by_integers(sums, filled[rows], columns, old.dtype)
+    return new + old.dtype.type(0)  # -0 becomes +0
+
+
+def _double_double(levels: list[np.ndarray], bits: int) -> _Pair:
+    """Sum of levels in units of the top as (high, low, error bound); an error of 0 means exact."""
+    digits = [level.copy() for level in levels]
+    half = 1 << (bits - 1)
+    for upper, lower in zip(digits[-2::-1], digits[:0:-1], strict=True):
+        carry = (lower + half) >> bits  # digits in [-half, half): no cancellation between levels
+        lower -= carry << bits
+        upper += carry
+    unit = 2.0**-bits
+    top_low = digits[0] & 0xFFFFFFFF
+    terms = [(digits[0] - top_low).astype(np.float64) * unit, top_low.astype(np.float64) * unit]
+    for level, digit in enumerate(digits[1:], start=2):
+        if level * bits < 900:
+            terms.append(digit.astype(np.float64) * 2.0 ** (-level * bits))
+    high = np.zeros(levels[0].shape)
+    low = np.zeros_like(high)
+    size = np.zeros_like(high)
+    exact = np.ones(high.shape, dtype=bool)
+    for term in terms:
+        total = high + term
+        virtual = total - high
+        rest = (high - (total - virtual)) + (term - virtual)
+        exact &= (rest == 0) | (low == 0)
+        high = total
+        low = low + rest
+        size += np.abs(term)
+    error = np.where(exact, 0.0, 64 * len(terms) ** 2 * FLOAT64**2 * size)
+    if len(digits) * bits >= 900:
+        error += 2.0**-800
+    return high, low, error
+
+
+def _divide(a: _Pair, b: _Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A / b as (high, low, error bound of high + low, high is the exact quotient)."""
+    a_high, a_low, a_error = a
+    b_high, b_low, b_error = b
+    quotient = a_high / b_high
+    product, residue = two_product(quotient, np.broadcast_to(b_high, quotient.shape))
+    rest = ((a_high - product) - residue) + (a_low - quotient * b_low)
+    correction = rest / b_high
+    exact = (rest == 0) & (a_low == 0) & (b_low == 0) & (a_error == 0) & (b_error == 0)
+    size = np.abs(quotient)
+    error = 64 * FLOAT64**2 * size + 16 * FLOAT64 * np.abs(correction)
+    error += 2 * (a_error + size * b_error) / b_high
+    return quotient, correction, error, exact
+
+
+def _round(
+    high: np.ndarray,
+    low: np.ndarray,
+    slack: np.ndarray,
+    exact: np.ndarray,
+    exponents: np.ndarray,
+    dtype: np.dtype[Any],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Round high + low, known within `slack`, to `dtype` times 2**exponents; says where that is
+    certain.
+    """
+    below, above = high + (low - slack), high + (low + slack)
+    if dtype == np.float32:  # one ulp outwards, or rounding twice could cross a midpoint
+        below, above = np.nextafter(below, -np.inf), np.nextafter(above, np.inf)
+    below = np.where(exact, high, below)
+    above = np.where(exact, high, above)
+    floor, floor_scaled = (-120, -125) if dtype == np.float32 else (-900, -1021)
+    size = np.abs(high)
+    normal = (size > 2.0**floor) & (np.frexp(size)[1] + exponents > floor_scaled)
+    down, up = below.astype(dtype), above.astype(dtype)
+    certain = ((down == up) & normal) | (exact & (high == 0))
+    value = np.ldexp(down, np.where(certain, exponents, 0).astype(np.int32))
+    return value, certain
+
+
+def _by_integers(
+    sums: ClusterSums, rows: np.ndarray, columns: np.ndarray, dtype: np.dtype[Any]
+) -> list[float]:
+    numerators = sums.value_integers((rows, columns)).tolist()
+    weights = sums.weight_integers()
+    exponents = (sums.value_exponents() - sums.weight_unit()).tolist()
+    return [
+        round_ratio(num, weights[k], exponents[j], dtype)
+        for num, k, j in zip(numerators, rows.tolist(), columns.tolist(), strict=True)
+    ]

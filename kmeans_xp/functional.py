@@ -1,0 +1,420 @@
+"""The functions of the library: validate, choose blocks, seed, run the loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends import forced_generic
+from kmeans_xp.backends.convert import from_numpy, zero_copy_numpy
+from kmeans_xp.blocks.base import Blocks, Step
+from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.lloyd import LoopResult, State, lloyd
+from kmeans_xp.result import KMeansResult
+from kmeans_xp.seeding import Words, plus_plus, random_rows
+from kmeans_xp.validation import (
+    INITS,
+    as_array,
+    centroid_dtype,
+    check_algorithm,
+    check_centroids,
+    check_count,
+    check_n_clusters,
+    check_n_init,
+    check_tol,
+    check_weights,
+)
+
+__all__ = ["ConvergenceWarning", "distances", "inertia", "kmeans", "kmeans_plusplus", "predict"]
+
+
+class ConvergenceWarning(UserWarning):
+    """Fewer distinct clusters were found than asked for."""
+
+
+def kmeans(
+    X: Any,
+    n_clusters: int = 8,
+    *,
+    init: Any = "k-means++",
+    init_size: int | str = "auto",
+    n_init: int | str = "auto",
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    sample_weight: Any = None,
+    random_state: Any = None,
+    algorithm: str = "auto",
+    progress: bool = False,
+    callback: Callable[[State], bool | None] | None = None,
+    verbose: int = 0,
+) -> KMeansResult:
+    """Cluster the rows of X by k-means, exactly.
+
+    The same data and seed give the same labels, centroids, inertia and iteration count to the last
+    bit, in any array library, on any device, with any number of threads; docs/exactness.md defines
+    them.
+
+    Parameters
+    ----------
+    X : array, shape (N, D)
+        NumPy, CuPy, PyTorch, JAX or any other array-API array; bool, integer (computed as float64),
+        float16, bfloat16, float32 or float64. Any memory layout; never modified. Lists and data
+        frames become NumPy.
+    n_clusters : int, default 8
+        Number of clusters K, 1 <= K <= N.
+    init : {"k-means++", "random"}, array of shape (K, D), or callable
+        Where the centroids start: greedy k-means++ (Arthur & Vassilvitskii 2007), rows drawn
+        without replacement, given centroids (any namespace and real dtype), or the outcome of
+        ``init(X, n_clusters, random_state=RandomState)``.
+    init_size : int or "auto", default "auto"
+        Rows k-means++ looks at. "auto": all up to 2**20, beyond that max(2**20, 256 * K) drawn
+        ones.
+    n_init : int or "auto", default "auto"
+        Starts to make; the one of lowest inertia is returned. "auto": 10 for "random" and
+        callables, else 1.
+    max_iter : int, default 300
+        Largest number of iterations of a start.
+    tol : float, default 1e-4
+        Stop when the centroids move by Σ|Δ|² <= tol times the mean variance of the
+        features. 0: only when
+        nothing moves or no label changes.
+    sample_weight : array, shape (N,), optional
+        Weights of the rows, non-negative: float32 or float64 as given, anything else as float64.
+    random_state : None, int, SeedSequence, RandomState or Generator
+        Seed of the start.
+    algorithm : {"auto", "lloyd", "hamerly", "elkan"}
+        How to compute; the result has the same bits with each.
+    progress : bool, default False
+        Show a progress bar (needs tqdm).
+    callback : callable, optional
+        Called with a `State` after every iteration; returning True stops.
+    verbose : int, default 0
+        Print a line for every iteration.
+
+    Returns
+    -------
+    KMeansResult
+        labels (int32), centroids (float32 for float16, bfloat16 and float32 X, else float64),
+        inertia, n_iter, converged.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, naming the argument, before any work.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If X has fewer distinct rows than `n_clusters`.
+
+    References
+    ----------
+    S. P. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kmeans_xp import kmeans
+    >>> x = np.array([[0.0, 0.0], [0.0, 1.0], [9.0, 9.0], [9.0, 8.0]])
+    >>> result = kmeans(x, 2, random_state=0)
+    >>> result.inertia, result.converged
+    (1.0, True)
+    """
+    x = as_array(X)
+    n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
+    max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
+    check_algorithm(algorithm)
+    start = _Start(x, init, n_clusters, init_size)
+    n_starts = _number_of_starts(n_init, init)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable, got {callback!r}")
+    words = Words(random_state)
+    w = check_weights(sample_weight, x)
+    blocks = open_blocks(x, w)
+    best: tuple[float, Any, Any, LoopResult] | None = None
+    with blocks.session():
+        for index in range(n_starts):
+            watch = _Watch(blocks, x, index, max_iter, progress, callback, verbose)
+            blocks.reset()
+            handle = blocks.place(start.centroids(blocks, words))
+            with watch:
+                loop = lloyd(
+                    blocks, handle, max_iter=max_iter, tol=tol, on_iteration=watch.on_iteration
+                )
+            cost = blocks.inertia(loop.centroids)
+            if verbose:
+                print(f"Start {index}: inertia {cost} after {loop.n_iter} iterations")
+            if best is None or cost < best[0]:
+                best = cost, blocks.labels(), blocks.fetch(loop.centroids), loop
+    assert best is not None
+    cost, labels, centroids, loop = best
+    _warn_if_few(blocks, labels, n_clusters)
+    return KMeansResult(labels, from_numpy(centroids, x), cost, loop.n_iter, loop.converged)
+
+
+def predict(X: Any, centroids: Any) -> Any:
+    """Assign every row of X to its nearest centroid, exactly; ties go to the lowest index.
+
+    Parameters
+    ----------
+    X : array, shape (N, D)
+        As for `kmeans`.
+    centroids : array, shape (K, D)
+        Any namespace and real dtype; rounded to float32 for float16, bfloat16 and float32 X.
+
+    Returns
+    -------
+    array of int32, shape (N,)
+        In the namespace and on the device of X.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, naming the argument.
+    """
+    x = as_array(X)
+    given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
+    blocks = open_blocks(x, None)
+    with blocks.session():
+        blocks.settle(blocks.place(given))
+    return blocks.labels()
+
+
+def inertia(X: Any, centroids: Any, *, sample_weight: Any = None) -> float:
+    """Weighted sum of squared distances of the rows of X to their nearest centroid.
+
+    Parameters
+    ----------
+    X, centroids
+        As for `predict`.
+    sample_weight : array, shape (N,), optional
+        Weights of the rows.
+
+    Returns
+    -------
+    float
+        The exact value, rounded once to float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, naming the argument.
+    """
+    x = as_array(X)
+    given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
+    blocks = open_blocks(x, check_weights(sample_weight, x))
+    with blocks.session():
+        handle = blocks.place(given)
+        blocks.settle(handle)
+        return blocks.inertia(handle)
+
+
+def distances(X: Any, centroids: Any) -> Any:
+    """Euclidean distances of every row of X to every centroid.
+
+    Parameters
+    ----------
+    X, centroids
+        As for `predict`.
+
+    Returns
+    -------
+    array, shape (N, K)
+        In the namespace and on the device of X and the dtype of the centroids. Relative error about
+        1e-7 in float32 and 1e-13 in float64; unlike labels and centroids these bits may differ
+        between machines.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, naming the argument.
+    """
+    x = as_array(X)
+    given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
+    blocks = open_blocks(x, None)
+    with blocks.session():
+        return from_numpy(blocks.distances(given), x)
+
+
+def kmeans_plusplus(
+    X: Any,
+    n_clusters: int,
+    *,
+    init_size: int | str = "auto",
+    sample_weight: Any = None,
+    random_state: Any = None,
+) -> tuple[Any, Any]:
+    """Choose starting centroids by greedy k-means++, as `kmeans` does.
+
+    Parameters
+    ----------
+    X, n_clusters, init_size, sample_weight, random_state
+        As for `kmeans`.
+
+    Returns
+    -------
+    centroids : array, shape (K, D)
+        Rows of X, float32 or float64.
+    indices : array of int64, shape (K,)
+        Which rows they are (int32 where the namespace has no int64).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, naming the argument.
+
+    References
+    ----------
+    D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+    """
+    x = as_array(X)
+    n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
+    size = _check_init_size(init_size, n_clusters)
+    words = Words(random_state)
+    blocks = open_blocks(x, check_weights(sample_weight, x))
+    with blocks.session():
+        centroids, indices = plus_plus(blocks, n_clusters, words, size)
+    return from_numpy(centroids + centroids.dtype.type(0), x), from_numpy(indices, x)
+
+
+def open_blocks(x: Any, w: np.ndarray | None) -> Blocks:
+    """Put validated data where it will be computed: torch and JAX arrays on the CPU are viewed as
+    NumPy.
+    """
+    dtype = centroid_dtype(x)
+    data = x if forced_generic() else zero_copy_numpy(x)
+    return MemoryBlocks(x if data is None else data, w, dtype, x)
+
+
+class _Start:
+    """The `init` argument, checked, and the centroids it gives."""
+
+    def __init__(self, x: Any, init: Any, n_clusters: int, init_size: Any) -> None:
+        self.x, self.init, self.n_clusters = x, init, n_clusters
+        self.init_size = _check_init_size(init_size, n_clusters)
+        self.given: np.ndarray | None = None
+        if isinstance(init, str):
+            if init not in INITS:
+                names = ", ".join(map(repr, INITS))
+                raise ValueError(f"init must be {names}, an array or a callable, got {init!r}")
+        elif not callable(init):
+            self.given = self._checked(init)
+
+    def _checked(self, init: Any) -> np.ndarray:
+        return check_centroids(
+            init, (self.n_clusters, int(self.x.shape[1])), centroid_dtype(self.x)
+        )
+
+    def centroids(self, blocks: Blocks, words: Words) -> np.ndarray:
+        if self.given is not None:
+            return self.given
+        if callable(self.init):
+            state = np.random.RandomState(np.random.PCG64(words.word()))
+            return self._checked(self.init(self.x, self.n_clusters, random_state=state))
+        if self.init == "random":
+            return blocks.rows(random_rows(blocks, self.n_clusters, words))
+        return plus_plus(blocks, self.n_clusters, words, self.init_size)[0]
+
+
+def _check_init_size(value: Any, n_clusters: int) -> int | str:
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"init_size must be 'auto' or an integer >= n_clusters, got {value!r}")
+        return value
+    size = check_count(value, "init_size")
+    if size < n_clusters:
+        raise ValueError(f"init_size must be at least n_clusters={n_clusters}, got {size}")
+    return size
+
+
+def _number_of_starts(n_init: Any, init: Any) -> int:
+    n_starts = check_n_init(n_init, init)
+    if n_starts > 1 and not isinstance(init, str) and not callable(init):
+        warnings.warn(
+            "init is an array, so every start would be the same: making one instead of "
+            f"n_init={n_starts}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return 1
+    return n_starts
+
+
+def _warn_if_few(blocks: Blocks, labels: Any, n_clusters: int) -> None:
+    found = blocks.distinct_labels(labels, n_clusters)
+    if found < n_clusters:
+        warnings.warn(
+            f"Number of distinct clusters ({found}) found smaller than n_clusters "
+            f"({n_clusters}). Possibly due to "
+            "duplicate points in X.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+class _Watch:
+    """Turns iterations into verbose lines, a progress bar and the caller's callback."""
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        x: Any,
+        start: int,
+        max_iter: int,
+        progress: bool,
+        callback: Callable[[State], bool | None] | None,
+        verbose: int,
+    ) -> None:
+        self.blocks, self.x, self.start, self.verbose, self.callback = (
+            blocks,
+            x,
+            start,
+            verbose,
+            callback,
+        )
+        self.bar = _progress_bar(start, max_iter) if progress else None
+        watched = progress or verbose or callback is not None
+        self.on_iteration = self._seen if watched else None
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _seen(self, iteration: int, step: Step, seconds: float) -> bool:
+        shift = step.shift[1]
+        if self.verbose:
+            print(
+                f"Iteration {iteration}: {step.changed} labels changed, shift {shift:.6g}, "
+                f"{seconds:.3f} s"
+            )
+        if self.bar is not None:
+            self.bar.update()
+            self.bar.set_postfix(changed=step.changed, refresh=False)
+        if self.callback is None:
+            return False
+        centroids = from_numpy(self.blocks.fetch(step.centroids).copy(), self.x)
+        state = State(
+            start=self.start,
+            iteration=iteration,
+            centroids=centroids,
+            shift=shift,
+            changed=step.changed,
+            relocated=step.relocated,
+            rechecked=step.rechecked,
+            seconds=seconds,
+        )
+        return self.callback(state) is True
+
+
+def _progress_bar(start: int, max_iter: int) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("progress=True needs tqdm: pip install tqdm") from None
+    return tqdm(total=max_iter, desc=f"k-means, start {start}", unit="iteration")

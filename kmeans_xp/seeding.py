@@ -1,0 +1,214 @@
+"""Where the centroids start: random rows, greedy k-means++, and the integers that decide.
+
+Randomness is raw 64-bit words of PCG64, whose stream is frozen; every draw is exact integer
+arithmetic (docs/exactness.md, "The start").
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.blocks.base import Blocks
+from kmeans_xp.blocks.potential import integer_weights, weight_scale
+
+__all__ = ["RowSampler", "Words", "plus_plus", "random_rows", "sample_rows"]
+
+# k-means++ looks at all rows up to this many, and at no fewer than 256 a cluster.
+_INIT_ROWS = 1 << 20
+_ROWS_A_CLUSTER = 256
+
+
+class Words:
+    """A stream of raw 64-bit words.
+
+    Parameters
+    ----------
+    random_state : None, int, SeedSequence, RandomState or Generator
+        An int or SeedSequence seeds PCG64. A RandomState or Generator gives one 64-bit draw as the
+        seed.
+
+    Raises
+    ------
+    ValueError
+        For a negative int.
+    TypeError
+        For anything else.
+    """
+
+    def __init__(self, random_state: Any = None) -> None:
+        self._source = np.random.PCG64(_seed(random_state))
+
+    def word(self) -> int:
+        """Return the next 64 random bits."""
+        return int(self._source.random_raw())
+
+    def words(self, count: int) -> np.ndarray:
+        """Return the next `count` words as uint64."""
+        return self._source.random_raw(count)
+
+    def below(self, total: int) -> int:
+        """Return a random integer in [0, total), total > 0."""
+        n_words = max(1, -(-total.bit_length() // 64))
+        bits = 0
+        for _ in range(n_words):
+            bits = bits << 64 | self.word()
+        return bits * total >> 64 * n_words
+
+
+def _seed(random_state: Any) -> Any:
+    if random_state is None or isinstance(random_state, np.random.SeedSequence):
+        return random_state
+    if random_state is np.random:  # scikit-learn's name for the global state
+        random_state = np.random.mtrand._rand
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(0, 1 << 64, dtype=np.uint64))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(0, 1 << 64, dtype=np.uint64))
+    seed = None if isinstance(random_state, bool | np.bool_) else random_state
+    if isinstance(seed, numbers.Integral):
+        if int(seed) < 0:
+            raise ValueError(f"random_state must be non-negative, got {seed}")
+        return int(seed)
+    raise TypeError(
+        "random_state must be None, an int, a numpy SeedSequence, RandomState or Generator, "
+        f"got {type(random_state).__name__}"
+    )
+
+
+class RowSampler:
+    """Draws rows with probability proportional to integer weights; drawn rows can be taken out.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows.
+    w : ndarray, shape (n_rows,), or None
+        Non-negative weights, not all zero; equal ones if None.
+    """
+
+    _block = 4096
+
+    def __init__(self, n_rows: int, w: np.ndarray | None) -> None:
+        self.n_rows = n_rows
+        self._gone: list[int] = []
+        self._q: np.ndarray | None = None
+        if w is not None:
+            self._q = integer_weights(w.astype(np.float64), weight_scale(float(w.max())))
+            starts = np.arange(0, n_rows, self._block)
+            self._totals = np.add.reduceat(self._q, starts).tolist()
+
+    def draw(self, words: Words) -> int:
+        """Draw one row."""
+        total = 0 if self._q is None else sum(self._totals)
+        if total == 0:  # equal weights: all rows, or those that are left when no weight is
+            left = self.n_rows - len(self._gone)
+            rank = words.below(left << 30) >> 30 if self._q is None else words.below(left)
+            before = bisect.bisect_right(
+                range(len(self._gone)), rank, key=lambda i: self._gone[i] - i
+            )
+            return rank + before
+        assert self._q is not None
+        target = words.below(total)
+        block = 0
+        while target >= self._totals[block]:
+            target -= self._totals[block]
+            block += 1
+        lo = block * self._block
+        running = np.cumsum(self._q[lo : lo + self._block])
+        return lo + int(np.searchsorted(running, target, side="right"))
+
+    def remove(self, row: int) -> None:
+        """Take a row out."""
+        bisect.insort(self._gone, row)
+        if self._q is not None:
+            self._totals[row // self._block] -= int(self._q[row])
+            self._q[row] = 0
+
+
+def random_rows(blocks: Blocks, n_clusters: int, words: Words) -> np.ndarray:
+    """Indices of `n_clusters` different rows, weighted, in the order drawn."""
+    sampler = RowSampler(blocks.n_rows, blocks.weights())
+    rows = []
+    for _ in range(n_clusters):
+        rows.append(sampler.draw(words))
+        sampler.remove(rows[-1])
+    return np.asarray(rows)
+
+
+def sample_rows(n_rows: int, size: int, words: Words) -> np.ndarray:
+    """Increasing indices of `size` different rows out of `n_rows`, all equally likely."""
+    few = min(size, n_rows - size)
+    chosen = np.empty(0, dtype=np.int64)
+    seen = np.zeros(n_rows, dtype=bool)
+    while len(chosen) < few:
+        drawn = _scaled(words.words(few - len(chosen)), n_rows)
+        _, first = np.unique(drawn, return_index=True)
+        fresh = drawn[np.sort(first)]  # the stream's order, repeats skipped
+        fresh = fresh[~seen[fresh]]
+        seen[fresh] = True
+        chosen = np.concatenate([chosen, fresh])
+    return np.flatnonzero(seen if few == size else ~seen)
+
+
+def _scaled(words: np.ndarray, n: int) -> np.ndarray:
+    """(u·n) >> 64 for uint64 words and n < 2^32 in 32-bit halves; Python integers beyond."""
+    if n >= 1 << 32:
+        return np.asarray([int(u) * n >> 64 for u in words], dtype=np.int64)
+    m, low_mask = np.uint64(n), np.uint64(0xFFFFFFFF)
+    high, low = words >> np.uint64(32), words & low_mask
+    return ((high * m + (low * m >> np.uint64(32))) >> np.uint64(32)).astype(np.int64)
+
+
+def plus_plus(
+    blocks: Blocks, n_clusters: int, words: Words, init_size: int | str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Greedy k-means++ on all rows, or on a sample of a large array.
+
+    D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the
+    greedy variant with 2 + ⌊ln k⌋ trials a centre is the one that scikit-learn uses.
+
+    Returns
+    -------
+    centroids : ndarray, shape (n_clusters, D)
+        On the host.
+    indices : ndarray of int64, shape (n_clusters,)
+        Rows of the data.
+    """
+    limit = max(_INIT_ROWS, _ROWS_A_CLUSTER * n_clusters) if init_size == "auto" else int(init_size)
+    if limit < blocks.n_rows:
+        chosen = sample_rows(blocks.n_rows, limit, words)
+        part = blocks.subset(chosen)
+        with part.session():
+            return blocks.rows(chosen[(rows := _plus_plus_rows(part, n_clusters, words))]), chosen[
+                rows
+            ]
+    rows = _plus_plus_rows(blocks, n_clusters, words)
+    return blocks.rows(rows), rows
+
+
+def _plus_plus_rows(blocks: Blocks, n_clusters: int, words: Words) -> np.ndarray:
+    weighted = RowSampler(blocks.n_rows, blocks.weights())
+    trials = 2 + int(
+        math.log(n_clusters)
+    )  # ln k is never near an integer for k up to 2^63, except 0
+    rows = [weighted.draw(words)]
+    if n_clusters > 1:
+        potential = blocks.potential()
+        potential.start(rows[0])
+    while len(rows) < n_clusters:
+        total = potential.total()
+        if total == 0:  # every row coincides with a centre
+            rows.append(weighted.draw(words))
+            continue
+        candidates = potential.locate([words.below(total) for _ in range(trials)])
+        costs = potential.costs(candidates)
+        best = candidates[costs.index(min(costs))]
+        rows.append(best)
+        if len(rows) < n_clusters:
+            potential.accept(best)
+    return np.asarray(rows)

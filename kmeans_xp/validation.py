@@ -1,0 +1,240 @@
+"""Checks of arguments, before any work: each error names the argument, what was wrong and what
+would be right.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_array
+
+from kmeans_xp.backends.convert import namespace_name, to_numpy
+from kmeans_xp.backends.generic import has_float64
+
+__all__ = [
+    "as_array",
+    "centroid_dtype",
+    "check_algorithm",
+    "check_centroids",
+    "check_count",
+    "check_n_clusters",
+    "check_n_init",
+    "check_tol",
+    "check_weights",
+]
+
+ALGORITHMS = ("auto", "lloyd", "hamerly", "elkan")
+INITS = ("k-means++", "random")
+
+
+def as_array(x: Any, name: str = "X") -> Any:
+    """Return X as a two-dimensional real array of its own namespace (lists and data frames become
+    NumPy).
+
+    bfloat16 becomes float32, which holds it exactly.
+
+    Raises
+    ------
+    TypeError
+        For a dtype that is not real, or a Dask array.
+    ValueError
+        For a wrong number of dimensions, or no rows or features.
+    """
+    if not is_array_api_obj(x) or isinstance(x, np.generic):
+        x = np.asarray(x)
+    if is_dask_array(x):
+        raise TypeError(
+            f"{name} is a Dask array, which is not supported yet; pass {name}.compute()"
+        )
+    if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
+        x = x.view(np.ndarray)
+    _check_shape(x, name)
+    return _check_dtype(x, name)
+
+
+def _check_shape(x: Any, name: str) -> None:
+    shape = tuple(x.shape)
+    if len(shape) == 1:
+        raise ValueError(
+            f"{name} must be two-dimensional (rows, features), got one dimension, shape "
+            f"{shape}. Reshape it: "
+            f"{name}.reshape(-1, 1) if it is one feature, {name}.reshape(1, -1) if it is one row"
+        )
+    if len(shape) != 2:
+        raise ValueError(f"{name} must be two-dimensional (rows, features), got shape {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name} must have at least one row and one feature, got shape {shape}")
+
+
+def _check_dtype(x: Any, name: str) -> Any:
+    if isinstance(x, np.ndarray):
+        if x.dtype.kind in "biu" or x.dtype in (np.float16, np.float32, np.float64):
+            return x
+        if x.dtype.name == "bfloat16":
+            return x.astype(np.float32)
+        raise TypeError(
+            f"{name} must hold real numbers (bool, integers, float16, bfloat16, float32 or "
+            "float64), got dtype "
+            f"{x.dtype}; convert it, for example with {name}.astype(float)"
+        )
+    xp = array_namespace(x)
+    kind = str(x.dtype).split(".")[-1]
+    if kind == "bfloat16":
+        return xp.astype(x, xp.float32)
+    if kind in ("float16", "float32", "float64"):
+        return x
+    if kind.startswith(("int", "uint", "bool")):
+        if has_float64(xp, x):
+            return x
+        raise TypeError(
+            f"{name} holds integers (dtype {x.dtype}), which need float64, and "
+            f"{namespace_name(x)} has it "
+            "switched off; enable it (JAX: jax.config.update('jax_enable_x64', True)) or "
+            f"convert {name} to float32"
+        )
+    raise TypeError(
+        f"{name} must hold real numbers (bool, integers, float16, bfloat16, float32 or "
+        f"float64), got dtype {x.dtype}"
+    )
+
+
+def centroid_dtype(x: Any) -> np.dtype[Any]:
+    """float32 for float16, bfloat16 and float32 data, float64 for all else."""
+    kind = str(x.dtype).split(".")[-1].lstrip("<>=")
+    narrow = kind in ("float16", "bfloat16", "float32", "f2", "f4")
+    return np.dtype(np.float32 if narrow else np.float64)
+
+
+def check_count(value: Any, name: str, lowest: int = 1) -> int:
+    """Return an integer argument."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer >= {lowest}, got {value!r}")
+    if value < lowest:
+        raise ValueError(f"{name} must be >= {lowest}, got {value}")
+    return int(value)
+
+
+def check_n_clusters(value: Any, n_rows: int) -> int:
+    """Return n_clusters, between 1 and the number of rows."""
+    n_clusters = check_count(value, "n_clusters")
+    if n_clusters > n_rows:
+        raise ValueError(
+            f"n_clusters must be at most the number of rows of X, got n_clusters={n_clusters} for "
+            f"n_samples={n_rows} rows; ask for fewer clusters or give more data"
+        )
+    return n_clusters
+
+
+def check_tol(value: Any) -> float:
+    """Return tol, a finite number that is not negative."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"tol must be a number >= 0, got {value!r}")
+    tol = float(value)
+    if not 0 <= tol < math.inf:
+        raise ValueError(f"tol must be finite and >= 0, got {value}")
+    return tol
+
+
+def check_n_init(value: Any, init: Any) -> int:
+    """Return how many starts to make; "auto" means as in scikit-learn."""
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"n_init must be 'auto' or an integer >= 1, got {value!r}")
+        return 10 if callable(init) or (isinstance(init, str) and init == "random") else 1
+    return check_count(value, "n_init")
+
+
+def check_algorithm(value: Any) -> str:
+    """Return the algorithm's name; all of them give the same bits."""
+    if value not in ALGORITHMS:
+        raise ValueError(
+            f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {value!r}"
+        )
+    return str(value)
+
+
+def check_centroids(
+    value: Any, shape: tuple[int | None, int], dtype: np.dtype[Any], name: str = "init"
+) -> np.ndarray:
+    """Return given centroids on the host, rounded to the dtype of the result.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers.
+    ValueError
+        For a wrong shape, NaN or infinity (also where rounding overflows).
+    """
+    given = to_numpy(value) if is_array_api_obj(value) else np.asarray(value)
+    if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
+        hint = (
+            f"; the names known are {', '.join(map(repr, INITS))}"
+            if given.dtype.kind in "US"
+            else ""
+        )
+        raise TypeError(f"{name} must hold real numbers, got dtype {given.dtype}{hint}")
+    n_clusters, n_features = shape
+    if given.ndim != 2 or given.shape[1] != n_features or n_clusters not in (None, given.shape[0]):
+        rows = "n_clusters" if n_clusters is None else n_clusters
+        raise ValueError(
+            f"{name} must have shape (n_clusters, n_features) = ({rows}, {n_features}), got "
+            f"{given.shape}"
+        )
+    if not len(given):
+        raise ValueError(f"{name} must hold at least one centroid, got shape {given.shape}")
+    with np.errstate(over="ignore"):
+        rounded = given.astype(dtype)
+    bad = np.argwhere(~np.isfinite(rounded))
+    if len(bad):
+        row, column = (int(i) for i in bad[0])
+        raise ValueError(
+            f"{name} must be finite as {dtype}; {name}[{row}, {column}] is {given[row, column]} "
+            "(the first such value)"
+        )
+    return rounded + dtype.type(0)
+
+
+def check_weights(value: Any, x: Any) -> np.ndarray | None:
+    """Return sample weights on the host, float32 or float64 as given, all else as float64.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers, or in another namespace or on another device than X.
+    ValueError
+        For a wrong shape, or weights that are negative, not finite or all zero.
+    """
+    if value is None:
+        return None
+    name = "sample_weight"
+    if is_array_api_obj(value) and not isinstance(value, np.ndarray | np.generic):
+        here, there = namespace_name(value), namespace_name(x)
+        if here != there:
+            raise TypeError(
+                f"{name} is in the namespace {here} but X is in {there}; pass NumPy or a "
+                f"{there} array"
+            )
+        if device(value) != device(x):
+            raise TypeError(
+                f"{name} is on device {device(value)} but X is on {device(x)}; move one of them"
+            )
+        w = to_numpy(value)
+    else:
+        w = np.asarray(value)
+    if w.dtype.kind not in "biuf" and w.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must hold real numbers, got dtype {w.dtype}")
+    if w.shape != (x.shape[0],):
+        raise ValueError(
+            f"{name} must have shape ({x.shape[0]},), one weight a row of X, got {w.shape}"
+        )
+    w = w.astype(w.dtype.newbyteorder("=") if w.dtype in (np.float32, np.float64) else np.float64)
+    for bad, what in ((~np.isfinite(w), "finite"), (w < 0, "non-negative")):
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise ValueError(f"{name} must be {what}; {name}[{i}] is {w[i]} (the first such value)")
+    if not w.any():
+        raise ValueError(f"{name} must have a positive weight; all {len(w)} are zero")
+    return w + w.dtype.type(0)

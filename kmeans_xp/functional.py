@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends import forced_generic
-from kmeans_xp.backends.convert import from_numpy, zero_copy_numpy
+from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.blocks.base import Blocks, Step
-from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.lloyd import LoopResult, State, lloyd
 from kmeans_xp.result import KMeansResult
 from kmeans_xp.seeding import Words, plus_plus, random_rows
 from kmeans_xp.validation import (
     INITS,
     as_array,
-    centroid_dtype,
     check_algorithm,
     check_centroids,
     check_count,
+    check_device,
     check_n_clusters,
     check_n_init,
     check_tol,
@@ -47,6 +46,7 @@ def kmeans(
     sample_weight: Any = None,
     random_state: Any = None,
     algorithm: str = "auto",
+    device: str | None = None,
     progress: bool = False,
     callback: Callable[[State], bool | None] | None = None,
     verbose: int = 0,
@@ -87,6 +87,8 @@ def kmeans(
         Seed of the start.
     algorithm : {"auto", "lloyd", "hamerly", "elkan"}
         How to compute; the result has the same bits with each.
+    device : {"cuda", None}
+        "cuda" computes NumPy input on the current CUDA device (needs CuPy) and returns NumPy.
     progress : bool, default False
         Show a progress bar (needs tqdm).
     callback : callable, optional
@@ -127,13 +129,14 @@ def kmeans(
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
     check_algorithm(algorithm)
+    check_device(device)
     start = _Start(x, init, n_clusters, init_size)
     n_starts = _number_of_starts(n_init, init)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
     words = Words(random_state)
     w = check_weights(sample_weight, x)
-    blocks = open_blocks(x, w)
+    blocks = open_blocks(x, w, centroid_dtype(x), device)
     best: tuple[float, Any, Any, LoopResult] | None = None
     with blocks.session():
         for index in range(n_starts):
@@ -155,7 +158,7 @@ def kmeans(
     return KMeansResult(labels, from_numpy(centroids, x), cost, loop.n_iter, loop.converged)
 
 
-def predict(X: Any, centroids: Any) -> Any:
+def predict(X: Any, centroids: Any, *, device: str | None = None) -> Any:
     """Assign every row of X to its nearest centroid, exactly; ties go to the lowest index.
 
     Parameters
@@ -164,6 +167,8 @@ def predict(X: Any, centroids: Any) -> Any:
         As for `kmeans`.
     centroids : array, shape (K, D)
         Any namespace and real dtype; rounded to float32 for float16, bfloat16 and float32 X.
+    device : {"cuda", None}
+        As for `kmeans`.
 
     Returns
     -------
@@ -176,8 +181,9 @@ def predict(X: Any, centroids: Any) -> Any:
         For bad input, naming the argument.
     """
     x = as_array(X)
+    check_device(device)
     given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
-    blocks = open_blocks(x, None)
+    blocks = open_blocks(x, None, centroid_dtype(x), device)
     with blocks.session():
         blocks.settle(blocks.place(given))
     return blocks.labels()
@@ -205,7 +211,7 @@ def inertia(X: Any, centroids: Any, *, sample_weight: Any = None) -> float:
     """
     x = as_array(X)
     given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
-    blocks = open_blocks(x, check_weights(sample_weight, x))
+    blocks = open_blocks(x, check_weights(sample_weight, x), centroid_dtype(x))
     with blocks.session():
         handle = blocks.place(given)
         blocks.settle(handle)
@@ -234,7 +240,7 @@ def distances(X: Any, centroids: Any) -> Any:
     """
     x = as_array(X)
     given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
-    blocks = open_blocks(x, None)
+    blocks = open_blocks(x, None, centroid_dtype(x))
     with blocks.session():
         return from_numpy(blocks.distances(given), x)
 
@@ -274,19 +280,10 @@ def kmeans_plusplus(
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     size = _check_init_size(init_size, n_clusters)
     words = Words(random_state)
-    blocks = open_blocks(x, check_weights(sample_weight, x))
+    blocks = open_blocks(x, check_weights(sample_weight, x), centroid_dtype(x))
     with blocks.session():
         centroids, indices = plus_plus(blocks, n_clusters, words, size)
     return from_numpy(centroids + centroids.dtype.type(0), x), from_numpy(indices, x)
-
-
-def open_blocks(x: Any, w: np.ndarray | None) -> Blocks:
-    """Put validated data where it will be computed: torch and JAX arrays on the CPU are viewed as
-    NumPy.
-    """
-    dtype = centroid_dtype(x)
-    data = x if forced_generic() else zero_copy_numpy(x)
-    return MemoryBlocks(x if data is None else data, w, dtype, x)
 
 
 class _Start:

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_array
 
+from kmeans_xp.backends import require_cuda
 from kmeans_xp.backends.convert import namespace_name, to_numpy
 from kmeans_xp.backends.generic import has_float64
 
 __all__ = [
     "as_array",
-    "centroid_dtype",
     "check_algorithm",
     "check_centroids",
     "check_count",
+    "check_device",
     "check_n_clusters",
     "check_n_init",
     "check_tol",
@@ -101,13 +102,6 @@ def _check_dtype(x: Any, name: str) -> Any:
     )
 
 
-def centroid_dtype(x: Any) -> np.dtype[Any]:
-    """float32 for float16, bfloat16 and float32 data, float64 for all else."""
-    kind = str(x.dtype).split(".")[-1].lstrip("<>=")
-    narrow = kind in ("float16", "bfloat16", "float32", "f2", "f4")
-    return np.dtype(np.float32 if narrow else np.float64)
-
-
 def check_count(value: Any, name: str, lowest: int = 1) -> int:
     """Return an integer argument."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
@@ -154,6 +148,15 @@ def check_algorithm(value: Any) -> str:
             f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {value!r}"
         )
     return str(value)
+
+
+def check_device(value: Any) -> str | None:
+    """Return the device to compute on: None (that of X) or "cuda"."""
+    if value not in (None, "cuda"):
+        raise ValueError(f"device must be None or 'cuda', got {value!r}")
+    if value == "cuda":
+        require_cuda()
+    return None if value is None else str(value)
 
 
 def check_centroids(

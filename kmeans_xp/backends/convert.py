@@ -15,7 +15,14 @@ from array_api_compat import (
     to_device,
 )
 
-__all__ = ["from_numpy", "namespace_name", "on_cpu", "to_numpy", "zero_copy_numpy"]
+__all__ = [
+    "centroid_dtype",
+    "from_numpy",
+    "namespace_name",
+    "on_cpu",
+    "to_numpy",
+    "zero_copy_numpy",
+]
 
 
 def namespace_name(x: Any) -> str:
@@ -24,6 +31,13 @@ def namespace_name(x: Any) -> str:
         return "dask"
     name: str = array_namespace(x).__name__
     return name.removeprefix("array_api_compat.").split(".")[0]
+
+
+def centroid_dtype(x: Any) -> np.dtype[Any]:
+    """float32 for float16, bfloat16 and float32 arrays, float64 for all else."""
+    kind = str(x.dtype).split(".")[-1].lstrip("<>=")
+    narrow = kind in ("float16", "bfloat16", "float32", "f2", "f4")
+    return np.dtype(np.float32 if narrow else np.float64)
 
 
 def on_cpu(x: Any) -> bool:

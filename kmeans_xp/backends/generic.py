@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from array_api_compat import array_namespace, device, is_jax_array, is_torch_array
 
-from kmeans_xp.backends.convert import from_numpy, on_cpu, to_numpy
+from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.sums import ClusterSums
 
@@ -99,12 +99,7 @@ class Backend:
     def frame_rows(self, x: Any, lo: int, hi: int, frame: Frame) -> Any:
         """Rows lo..hi, scaled and centred, each value rounded at most twice."""
         xp = self.xp
-        wide = x.dtype not in (
-            xp.float32,
-            getattr(xp, "float16", None),
-            getattr(xp, "bfloat16", None),
-        )
-        work = xp.float64 if wide else xp.float32
+        work = xp.float32 if centroid_dtype(x) == np.float32 else xp.float64
         rows = xp.astype(x[lo:hi, :], work)
         if frame.scale != 1.0:
             rows = rows * frame.scale

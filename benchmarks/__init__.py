@@ -1,0 +1,1 @@
+"""Measurements: ``python -m benchmarks bits|memory|cpu|gpu``, from the root of the repository."""

@@ -1,0 +1,172 @@
+"""What is done once per array: scale, centring point, half-precision copies, grids of the columns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.cuda_kernels import Kernel, Target, padded, plain_variant
+from kmeans_xp.backends.nvrtc import DeviceUnsupported
+
+LONGEST = 255.0  # scaled rows and centroids stay below 256, where packed scores are exact
+SAMPLE_ROWS, SAMPLE_SIZE = 1024, 1 << 19
+MAX_LEVELS = 24
+NO_BIT = 4096  # column_stats found no nonzero element
+
+
+def _sample_frame(sample: np.ndarray) -> tuple[int, np.ndarray, float]:
+    """Return (e, middle, size): sample * 2^e has its median at `middle` and typical rows of length `size` about it."""
+    with np.errstate(all="ignore"):
+        reach = np.quantile(np.abs(sample).max(axis=1), 0.995, method="lower")
+        if reach == 0:
+            reach = np.abs(sample).max()
+        e = -int(np.clip(np.frexp(reach)[1], -1000, 1000)) if reach > 0 else 0
+        rows = np.ldexp(sample, e)
+        middle = np.median(rows, axis=0)
+        lengths = np.sqrt(((rows - middle) ** 2).sum(axis=1))
+        size = float(np.quantile(lengths, 0.995, method="lower"))
+        if size == 0 or not math.isfinite(size):
+            size = float(np.max(lengths[np.isfinite(lengths)], initial=0.0))
+    return e, np.nan_to_num(middle), size
+
+
+class Grid:
+    """The power-of-two frame of the exact sums: |x| < 2^top per column, every x a multiple of 2^bottom."""
+
+    def __init__(self, largest: np.ndarray, lowest: np.ndarray) -> None:
+        self.top = np.where(largest > 0, np.frexp(largest)[1], 0).astype(np.int64)
+        self.bottom = np.where(lowest == NO_BIT, self.top, lowest).astype(np.int64)
+        self.spread = int((self.top - self.bottom).max())
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return two factors per column whose product is 2^-top."""
+        first = np.clip(-self.top, -1000, 1000)
+        return np.ldexp(1.0, first), np.ldexp(1.0, -self.top - first)
+
+
+def levels_for(spread: int) -> int:
+    """Return how many levels of 32 bits hold sums of values that span `spread` bits."""
+    levels = max(1, -(-(spread - 24) // 32) + 1)
+    if levels > MAX_LEVELS:
+        raise DeviceUnsupported(f"values span {spread} bits, more than the device sums hold")
+    return levels
+
+
+class Rows:
+    """An array on its device, with everything the kernels need to know about it.
+
+    Parameters
+    ----------
+    X : cupy.ndarray
+        (N, D) float16, float32 or float64, finite. Copied only if it is not C-contiguous.
+    weights : cupy.ndarray or None
+        (N,) non-negative.
+    target : Target
+        The device.
+    memory_limit : int or None
+        Bytes the half-precision copies and lists may take; by default what the device has free.
+    """
+
+    def __init__(self, X: Any, weights: Any, target: Target, memory_limit: int | None) -> None:
+        import cupy as cp
+
+        self.X = cp.ascontiguousarray(X)
+        self.N, self.D = map(int, X.shape)
+        if self.N >= 1 << 31 or self.D > 1 << 16:
+            raise DeviceUnsupported(f"shape {X.shape} exceeds 2^31 rows or 65,536 columns")
+        self.bits = X.dtype.itemsize * 8
+        self.Dp = padded(self.D)
+        self._claim(memory_limit)
+        kernels = plain_variant(("prepare.cu",), X_BITS=self.bits)
+
+        def kernel(name: str) -> Kernel:
+            return Kernel(kernels, name, target, threads=256)
+
+        blocks = target.multiprocessors * 8
+        self._read_columns(kernel("column_stats"), target)
+        self._read_weights(weights, kernel("weight_stats"), blocks)
+        self._choose_frame(kernel("largest_norm"), blocks)
+        self.hi = cp.empty((self.N, self.Dp), cp.uint16)
+        self.lo = cp.empty((self.N, self.Dp), cp.uint16)
+        self.norms = cp.empty((self.N, 2), cp.float32)
+        kernel("split_rows")(
+            blocks,
+            self.X,
+            self.centre,
+            np.int32(self.N),
+            np.int32(self.D),
+            np.int32(self.Dp),
+            np.float64(self.scale),
+            np.float64(self.limit),
+            self.hi,
+            self.lo,
+            self.norms,
+        )
+
+    def _claim(self, memory_limit: int | None) -> None:
+        import cupy as cp
+
+        wanted = self.N * (4 * self.Dp + 8 + 24)
+        if memory_limit is None:
+            free = cp.cuda.Device().mem_info[0] + cp.get_default_memory_pool().free_bytes()
+            memory_limit = free - free // 20
+        if wanted > memory_limit:
+            raise MemoryError(
+                f"the CUDA loop wants {wanted:,} bytes beside X and may use {memory_limit:,}; "
+                "stream the rows from host memory instead"
+            )
+
+    def _read_columns(self, kernel: Kernel, target: Target) -> None:
+        import cupy as cp
+
+        N, D = self.N, self.D
+        largest = cp.zeros(D, cp.uint64)
+        lowest = cp.full(D, NO_BIT, cp.int32)
+        threads = D * -(-target.multiprocessors * 2048 // D)
+        size = np.int64(N) * D
+        kernel(-(-threads // 256), self.X, size, np.int32(D), np.int64(threads), largest, lowest)
+        self.grid = Grid(largest.get().view(np.float64), lowest.get())
+        # float64 distances are taken on x * distance_scale, |x| < 1 then; narrower data need no scale
+        top = int(self.grid.top.max()) if self.bits == 64 else 0
+        self.distance_scale = math.ldexp(1.0, -max(-1000, min(1000, top)))
+
+    def _read_weights(self, weights: Any, kernel: Kernel, blocks: int) -> None:
+        import cupy as cp
+
+        self.weights: Any = None
+        spread = self.grid.spread
+        if weights is not None:
+            self.weights = cp.ascontiguousarray(weights, dtype=cp.float64)
+            largest = cp.zeros(1, cp.uint64)
+            lowest = cp.full(1, NO_BIT, cp.int32)
+            kernel(blocks, self.weights, np.int64(self.N), largest, lowest)
+            self.weight_grid = Grid(largest.get().view(np.float64), lowest.get())
+            self.weight_levels = levels_for(self.weight_grid.spread)
+            spread += self.weight_grid.spread
+        self.spread = spread
+        self.levels = levels_for(spread)
+
+    def _choose_frame(self, kernel: Kernel, blocks: int) -> None:
+        """Pick scale and centre from a sample; a few far rows must not cost the others their precision."""
+        import cupy as cp
+
+        count = max(1, min(self.N, SAMPLE_ROWS, SAMPLE_SIZE // self.D))
+        rows = np.linspace(0, self.N - 1, count).astype(np.int64)
+        e, middle, size = _sample_frame(self.X[cp.asarray(rows)].get().astype(np.float64))
+        shift = -math.frexp(size)[1] if size > 0 else 0
+        e = max(-1000, min(1000, e + shift))
+        middle, size = np.ldexp(middle, shift), math.ldexp(size, shift)
+        largest = cp.zeros(1, cp.uint32)
+        frame = (cp.asarray(middle), np.int32(self.N), np.int32(self.D))
+        kernel(blocks, self.X, *frame, np.float64(math.ldexp(1.0, e)), largest)
+        reach = float(largest.get().view(np.float32)[0])
+        limit = min(reach, 8 * size) if size > 0 else reach
+        if not 0 < limit < math.inf:
+            limit = 1.0
+        k = math.floor(math.log2(LONGEST / limit))
+        k = max(-1000, min(1000, e + k)) - e
+        self.scale = math.ldexp(1.0, e + k)
+        self.centre = cp.asarray(np.ldexp(middle, k))
+        self.limit = math.ldexp(limit, k) * (1 + 1e-6)

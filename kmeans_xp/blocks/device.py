@@ -1,0 +1,150 @@
+"""One array on a CUDA device: the iteration runs there, rare steps on the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
+from kmeans_xp.blocks.base import Step
+from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.survey import Survey
+from kmeans_xp.exact.inertia import exact_inertia, shift_bounds
+from kmeans_xp.exact.means import rounded_means
+from kmeans_xp.exact.sums import ClusterSums, Grid
+
+__all__ = ["DeviceBlocks", "DeviceUnsupported"]
+
+# The device cuts sums into levels of this many bits.
+_DEVICE_BITS = 32
+
+
+class DeviceBlocks(MemoryBlocks):
+    """A CuPy array and all that is kept on its device during a fit.
+
+    Parameters
+    ----------
+    x : cupy.ndarray, shape (N, D)
+        Validated data.
+    w : ndarray, shape (N,), or None
+        Validated weights on the host.
+    dtype : numpy.dtype
+        float32 or float64: the dtype of the centroids.
+    like : array
+        Results come back in the namespace and on the device of this array.
+    known : Survey, optional
+        Magnitudes of the data, if they have been measured.
+
+    Raises
+    ------
+    DeviceUnsupported
+        If this device has no kernels; the generic backend then does the work.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        w: np.ndarray | None,
+        dtype: np.dtype[Any],
+        like: Any,
+        known: Survey | None = None,
+    ) -> None:
+        import cupy as cp
+
+        super().__init__(x, w, dtype, like, known)
+        with x.device:
+            weights = None if w is None else cp.asarray(w)
+            wide = x.dtype not in (cp.float16, cp.float32, cp.float64)
+            data = x.astype(cp.float64) if wide else x
+            self._loop = DeviceLloyd(data, weights)
+
+    def place(self, centroids: np.ndarray) -> Any:
+        """Handle of centroids on the device; labels are forgotten."""
+        return self._loop.start(super().place(centroids))
+
+    def fetch(self, handle: Any) -> np.ndarray:
+        """Centroids on the host."""
+        return self._loop.fetch(handle)
+
+    def reset(self) -> None:
+        """Forget the labels, before another start (`place` does on the device)."""
+
+    def step(self, handle: Any) -> Step:
+        """One iteration on the device; empty clusters are served on the host."""
+        state = self._loop.step(handle)
+        shift = (state.shift_low, state.shift_high)
+        if not state.n_empty:
+            return Step(state.centroids, state.changed, 0, shift, state.rechecked)
+        old = self._loop.fetch(handle)
+        new, relocated = self._relocated_means(old)
+        return Step(
+            self._loop.upload(new),
+            state.changed,
+            relocated,
+            shift_bounds(new, old),
+            state.rechecked,
+        )
+
+    def settle(self, handle: Any) -> None:
+        """Make labels and sums belong to these centroids."""
+        self._loop.settle(handle)
+
+    def labels(self) -> Any:
+        """Labels in the namespace and on the device of the data."""
+        return self._on_caller(self._loop.labels())
+
+    def distinct_labels(self, labels: Any, n_clusters: int) -> int:
+        """How many of the clusters have a row."""
+        import cupy as cp
+
+        if isinstance(labels, np.ndarray):
+            return super().distinct_labels(labels, n_clusters)
+        with self.x.device:
+            counts = cp.bincount(cp.from_dlpack(labels), minlength=n_clusters)
+            return int(cp.count_nonzero(counts))
+
+    def subset(self, indices: np.ndarray) -> MemoryBlocks:
+        """Return the rows with these indices, in that order, as blocks of their own."""
+        import cupy as cp
+
+        w = None if self.w is None else self.w[indices]
+        with self.x.device:
+            rows = self.x[cp.asarray(indices)]
+        return DeviceBlocks(rows, w, self.dtype, rows, self.survey)
+
+    def inertia(self, handle: Any) -> float:
+        """Exact inertia of the settled assignment, rounded once."""
+        squares = self._square_sum(self.w is not None)
+        return exact_inertia(squares, self._device_sums(), self._loop.fetch(handle))
+
+    def _relocated_means(self, old: np.ndarray) -> tuple[np.ndarray, int]:
+        """Redo the means of this iteration with rows given to the empty clusters."""
+        self._labels = self._loop.labels().get()
+        self._sums = self._device_sums()
+        moved = self._relocate(old, self._sums.empty())
+        return rounded_means(self._sums, old), len(moved)
+
+    def _device_sums(self) -> ClusterSums:
+        """The device's exact sums as host sums on the same levels."""
+        levels, exponents, weight_levels, weight_exponents = self._loop.cluster_sums()
+        weighted = self.w is not None
+        top = int(weight_exponents[0]) + _DEVICE_BITS if weighted else 0
+        own = self.grid
+        grid = Grid(
+            exponents[0] + _DEVICE_BITS - top, top, _DEVICE_BITS, own.rows, own.narrow, own.wide
+        )
+        sums = ClusterSums(levels.shape[1], grid, weighted)
+        sums.values, sums.weights = list(levels), list(weight_levels)
+        return sums
+
+    def _on_caller(self, labels: Any) -> Any:
+        """Hand device labels to the caller's namespace without a copy through the host."""
+        import cupy as cp
+        from array_api_compat import array_namespace
+
+        if isinstance(self.like, cp.ndarray):
+            return labels
+        if isinstance(self.like, np.ndarray):
+            return labels.get()
+        return array_namespace(self.like).from_dlpack(labels)

@@ -1,0 +1,85 @@
+"""Choosing the place: where a validated array is computed."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
+
+from kmeans_xp.backends import forced_generic
+from kmeans_xp.backends.convert import zero_copy_numpy
+from kmeans_xp.blocks.base import Blocks
+from kmeans_xp.blocks.memory import MemoryBlocks
+
+__all__ = ["open_blocks"]
+
+
+def open_blocks(
+    x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None = None
+) -> Blocks:
+    """Put an array where it will be computed.
+
+    torch and JAX arrays on the CPU are viewed as NumPy, those on a CUDA device as CuPy where CuPy
+    is installed; every other namespace, and KMEANS_XP_BACKEND=generic, gets the generic backend.
+
+    Parameters
+    ----------
+    x : array, shape (N, D)
+        Validated data.
+    w : ndarray, shape (N,), or None
+        Validated weights on the host.
+    dtype : numpy.dtype
+        float32 or float64: the dtype of the centroids.
+    device : "cuda" or None
+        "cuda" computes host data on the current CUDA device.
+    """
+    if forced_generic():
+        return MemoryBlocks(x, w, dtype, x)
+    host = zero_copy_numpy(x)
+    if host is not None and device != "cuda":
+        return MemoryBlocks(host, w, dtype, x)
+    on_device = _as_cupy(x if host is None else host)
+    if on_device is None:
+        return MemoryBlocks(x, w, dtype, x)
+    from kmeans_xp.blocks.device import DeviceBlocks, DeviceUnsupported
+
+    try:
+        return DeviceBlocks(on_device, w, dtype, x)
+    except DeviceUnsupported as reason:
+        warnings.warn(
+            f"the CUDA kernels cannot be used here, using CuPy's own functions: {reason}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return MemoryBlocks(on_device, w, dtype, x)
+
+
+def _as_cupy(x: Any) -> Any:
+    """Return x as a CuPy array, without a copy if it is on a CUDA device, else None."""
+    if is_cupy_array(x):
+        return x
+    if not isinstance(x, np.ndarray):
+        if not (is_torch_array(x) or is_jax_array(x)) or not _on_cuda(x):
+            return None
+        if "cupy" not in sys.modules and not _importable("cupy"):
+            return None
+    import cupy as cp
+
+    if isinstance(x, np.ndarray):
+        return cp.asarray(x)
+    return cp.from_dlpack(x.detach() if is_torch_array(x) else x)
+
+
+def _on_cuda(x: Any) -> bool:
+    if is_torch_array(x):
+        return bool(x.device.type == "cuda")
+    return all(d.platform in ("gpu", "cuda") for d in x.devices())
+
+
+def _importable(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None

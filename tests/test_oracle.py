@@ -1,0 +1,268 @@
+"""Whole runs, bit for bit, against the definitions computed in fractions (`reference.py`)."""
+
+import numpy as np
+import pytest
+
+from kmeans_xp import kmeans_plusplus, predict
+
+from . import datasets, reference
+from .helpers import BACKENDS, assert_bits, check, check_labels, environment
+
+N, D, K = 72, 3, 6
+WEIGHTS = [None, "float32", "float64", "integer"]
+
+
+def every_nth(X, k=K):
+    return X[: len(X) // k * k : len(X) // k]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("init", ["k-means++", "random", "array"])
+@pytest.mark.parametrize("dtype", datasets.FLOATS)
+@pytest.mark.parametrize("kind", datasets.KINDS)
+def test_run(kind, dtype, init, weights):
+    seed = WEIGHTS.index(weights)
+    X = datasets.make(kind, dtype, N, D, 4, seed)
+    check(
+        X,
+        K,
+        init=every_nth(X) if init == "array" else init,
+        n_init=2 if init == "random" else 1,
+        sample_weight=datasets.weights(weights, N, seed),
+        random_state=seed,
+        tol=1e-2 if weights == "float32" else 0,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "uint64", "bool"])
+def test_integers_and_bool_become_float64(dtype):
+    high = {"bool": 2, "int8": 100}.get(dtype, 200)
+    check(datasets.integers(1, (N, D), high).astype(dtype), K, random_state=3)
+
+
+def test_integers_up_to_two_to_the_53():
+    X = 2**53 - datasets.integers(1, (N, D), 5)
+    check(X, K, random_state=3)
+
+
+# Starts
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("kind", datasets.KINDS)
+def test_plus_plus_rows(kind, weights):
+    seed = WEIGHTS.index(weights) + 10
+    X = datasets.make(kind, "float32", N, D, 4, seed)
+    sample_weight = datasets.weights(weights, N, seed)
+    words = reference.Words(seed)
+    expected = reference.kmeans_plusplus(X, 9, sample_weight=sample_weight, words=words)
+    for backend in BACKENDS:
+        with environment(backend=backend):
+            centroids, rows = kmeans_plusplus(X, 9, sample_weight=sample_weight, random_state=seed)
+            assert list(rows) == expected
+            assert_bits(centroids, X[expected] + np.float32(0))
+
+
+@pytest.mark.parametrize("size", [9, 20, 60, 61, 100, 119, 120, 500])
+def test_plus_plus_looks_at_init_size_rows(size):
+    X = datasets.make("blobs", "float64", N, D)
+    expected = reference.kmeans_plusplus(X, 9, init_size=size, words=reference.Words(5))
+    assert list(kmeans_plusplus(X, 9, init_size=size, random_state=5)[1]) == expected
+    check(X, 9, init_size=size, random_state=5)
+
+
+def test_distances_too_small_to_square_count_as_zero():
+    X = datasets.make("uniform", "float64", N, 2)
+    X[:, 0] *= np.where(np.arange(N) % 2, 1e-140, 1e-150)
+    X[:, 1] = 0
+    X[0] = 1
+    for seed in range(5):
+        check(X, K, random_state=seed)
+    check(X, K, init=np.concatenate([X[:2], np.ones((4, 2))]), tol=0)
+
+
+@pytest.mark.parametrize("n_init", ["auto", 1, 3])
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_starts_share_one_stream(init, n_init):
+    X = datasets.make("uniform", "float32", N, D)
+    check(X, K, init=init, n_init=n_init, random_state=11)
+
+
+@pytest.mark.parametrize("seed", [0, 2**70, np.random.SeedSequence(5)])
+def test_seeds(seed):
+    check(datasets.make("blobs", "float32", N, D), K, init="random", random_state=seed)
+
+
+def test_random_takes_rows_without_weight_last():
+    X = datasets.make("uniform", "float32", 12, 2)
+    weights = np.array([0, 3, 0, 0, 1e-30, 0, 1, 0, 0, 0, 0, 2.5])
+    for seed in range(5):
+        check(X, 7, init="random", sample_weight=weights, random_state=seed)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64"])
+@pytest.mark.parametrize("init_dtype", ["float16", "float64", "int32"])
+def test_given_centroids_are_rounded_first(dtype, init_dtype):
+    X = datasets.make("grid", "float64", N, D).astype(dtype)
+    init = (datasets.uniform(4, (K, D)) * 4).astype(init_dtype)
+    check(X, K, init=init, tol=0)
+
+
+@pytest.mark.parametrize("dtype", datasets.FLOATS)
+def test_zeros_are_positive(dtype):
+    X = np.array([[-0.0, -1], [0.0, 1], [-0.0, 5]], dtype=dtype)
+    truth = check(X, 2, init=np.array([[-0.0, -0.0], [-0.0, 5]]), tol=0)
+    assert not np.signbit(truth.centroids[:, 0]).any()
+    centroids, _ = kmeans_plusplus(X, 3, random_state=0)
+    assert not np.signbit(centroids[:, 0]).any()
+
+
+# Labels
+
+
+@pytest.mark.parametrize("k", [2, 5, 12])
+@pytest.mark.parametrize("d", [2, 7, 40])
+@pytest.mark.parametrize("dtype", datasets.FLOATS)
+def test_labels_beside_bisectors(dtype, d, k):
+    X, centroids = datasets.bisectors(dtype, 400, d, k)
+    check_labels(X, centroids)
+
+
+@pytest.mark.parametrize("dtype", datasets.FLOATS)
+@pytest.mark.parametrize("kind", datasets.KINDS)
+def test_labels_between_any_two_rows(kind, dtype):
+    """Centroids are rows, and the rows half way between them are added."""
+    X = datasets.make(kind, dtype, N, 5, 4, seed=3)
+    middle = X[:36] / 2 + X[36:] / 2
+    X = np.concatenate([X, middle])
+    centroids = X[:72:5]
+    check_labels(X, centroids)
+
+
+def test_label_of_equal_centroids_is_the_lowest():
+    X = datasets.make("blobs", "float32", N, D)
+    centroids = X[[5, 9, 5, 9, 7]]
+    assert set(predict(X, centroids).tolist()) <= {0, 1, 4}
+    check_labels(X, centroids)
+
+
+@pytest.mark.parametrize("far", [1e5, 1e20, 3e38])
+def test_labels_with_a_far_centroid(far):
+    X = datasets.make("blobs", "float32", N, D)
+    centroids = np.concatenate([X[:4], np.full((1, D), far, np.float32)])
+    check_labels(X, centroids)
+
+
+def test_labels_of_data_smaller_than_the_centroids():
+    X = datasets.make("blobs", "float32", N, D) * np.float32(2**-140)
+    centroids = np.concatenate([X[:4], np.full((2, D), 1e10, np.float32)])
+    check_labels(X, centroids)
+
+
+# Empty clusters
+
+
+def crowded(kind="blobs", dtype="float32", d=D):
+    """X and six centroids of which only the first wins rows."""
+    X = datasets.make(kind, dtype, N, d)
+    return X, np.concatenate([X[:1], np.tile(X[:1], (2, 1)), np.full((3, d), 1e4, dtype)])
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("kind", ["blobs", "grid", "duplicates", "uniform", "outlier", "decades"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_relocation(kind, dtype, weights):
+    X, init = crowded(kind, dtype)
+    truth = check(X, K, init=init, sample_weight=datasets.weights(weights, N), tol=0)
+    assert truth.relocations > 0
+
+
+def test_relocation_ties_go_to_the_lowest_row():
+    X = np.array([[0, 0], [3, 4], [5, 0], [4, 3], [-5, 0], [0, 1]], dtype=np.float32)
+    far = np.full((3, 2), 100, dtype=np.float32)
+    truth = check(X, 4, init=np.concatenate([X[:1], far]), tol=0, max_iter=1)
+    assert truth.relocations == 3
+    assert truth.centroids[1:].tolist() == X[1:4].tolist()
+
+
+def test_relocation_compares_twelve_bits():
+    X = np.array([[0.0], [10.0], [10.000001], [-3.0]])
+    init = np.array([[0.0], [1e3]])
+    truth = check(X, 2, init=init, tol=0, max_iter=1)
+    assert truth.centroids[1] == 10
+
+
+def test_more_empty_clusters_than_eligible_rows():
+    X = np.array([[0.0], [0.0], [0.0], [2.0], [9.0]])
+    weights = np.array([1.0, 1.0, 1.0, 1.0, 0.0])
+    init = np.array([[0.0], [0.0], [50.0], [60.0]])
+    truth = check(X, 4, init=init, sample_weight=weights, tol=0)
+    assert 0 < truth.relocations < truth.empties
+
+
+def test_a_cluster_that_gives_all_its_rows_away_keeps_its_centroid():
+    X = np.array([[0.0], [0.0], [11.0]])
+    init = np.array([[0.0], [6.0], [90.0]])
+    truth = check(X, 3, init=init, tol=0, max_iter=1)
+    assert truth.centroids.tolist() == [[0], [6], [11]]
+
+
+def test_no_row_is_eligible():
+    X = np.zeros((5, 2), dtype=np.float32)
+    truth = check(X, 3, init=np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), tol=0)
+    assert (truth.empties, truth.relocations, truth.n_iter) == (2, 0, 1)
+
+
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_fewer_distinct_rows_than_clusters(init, weights):
+    X = datasets.make("grid", "float32", 30, 1)
+    sample_weight = datasets.weights(weights, 30)
+    check(X, 7, init=init, n_init=1, sample_weight=sample_weight, random_state=2)
+
+
+# The end
+
+
+@pytest.mark.parametrize("tol", [0, 1e-4, 1e-2, 0.3, 10])
+@pytest.mark.parametrize("kind", ["uniform", "blobs", "tiny", "huge", "decades"])
+def test_tolerance(kind, tol):
+    X = datasets.make(kind, "float32", N, D)
+    truth = check(X, 4, init=every_nth(X, 4), tol=tol)
+    assert truth.converged
+
+
+def test_tolerance_met_exactly():
+    """The centroids move by 1 and 0, and tol * variance is exactly 1, then a little less."""
+    X = np.array([[0.0], [2.0], [8.0], [8.0]])
+    init = np.array([[0.0], [8.0]])
+    variance = np.var(X)
+    assert check(X, 2, init=init, tol=1 / 16, max_iter=9).n_iter == 2
+    assert variance == 12.75
+    Y = np.array([[0.0], [2.0], [10.0], [12.0]])  # variance 26: tol = 1/26 rounds to either side
+    for tol in (1 / 26, np.nextafter(1 / 26, 0), np.nextafter(1 / 26, 1)):
+        check(Y, 2, init=np.array([[0.0], [11.0]]), tol=tol)
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 3, 4, 5, 6, 7])
+def test_max_iter(max_iter):
+    X = datasets.make("uniform", "float64", N, D)
+    check(X, 4, init=every_nth(X, 4), tol=0, max_iter=max_iter)
+
+
+def test_max_iter_is_reported():
+    X = datasets.make("uniform", "float64", N, D)
+    assert not check(X, 4, init=every_nth(X, 4), tol=0, max_iter=2).converged
+
+
+@pytest.mark.parametrize("k", [1, 2, 11, 12])
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_extreme_numbers_of_clusters(init, k):
+    X = datasets.make("uniform", "float32", 12, D)
+    check(X, k, init=init, random_state=1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 1), (30, 1)])
+def test_smallest_shapes(shape):
+    X = datasets.make("uniform", "float32", *shape)
+    check(X, 1, random_state=1)

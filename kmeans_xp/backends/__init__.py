@@ -9,7 +9,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `row_norms(rows)`      upper bounds of their norms
 `top_two(rows, tile)`  per row the index of the best score and its lead over the second best
 `cluster_sums(...)`    exact sums of some rows in levels (`exact.sums`)
-`distances(...)`       float64 squared distances to a few centres
+`cross(rows, centers)`  products of rows with a few centres
 `session()`            a context in which this backend's thread settings hold
 `map(fn, items)`       run fn over items, possibly in threads
 =====================  ============================================================================

@@ -89,6 +89,10 @@ class NumpyBackend(Backend):
         """Upper bounds of |x̂|, float32."""
         return _upper_norms(np.einsum("ij,ij->i", rows, rows).astype(np.float64), rows.shape[1])
 
+    def cross(self, rows: np.ndarray, centers: np.ndarray) -> np.ndarray:
+        """Products of a few centres with framed rows, float32, shape (m, n)."""
+        return centers @ rows.T
+
     def top_two(self, rows: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         """Index of the best score of every row, and its lead over the second best."""
         scores = rows @ tile.centers.T

@@ -113,6 +113,13 @@ class Backend:
         squares = to_numpy(xp.sum(rows * rows, axis=1, dtype=xp.float32)).astype(np.float64)
         return _upper_norms(squares, n_features)
 
+    def cross(self, rows: Any, centers: np.ndarray) -> np.ndarray:
+        """Products of a few float32 centres with framed rows, float32 on the host, shape (m, n)."""
+        xp = self.xp
+        points = xp.astype(from_numpy(centers, rows), self.pass_dtype)
+        product = xp.matmul(points, xp.matrix_transpose(xp.astype(rows, self.pass_dtype)))
+        return to_numpy(xp.astype(product, xp.float32))
+
     def top_two(self, rows: Any, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
         """Index of the best score of every row, and its lead over the second best."""
         xp = self.xp
@@ -165,12 +172,6 @@ class Backend:
             sums.value_level(level)[...] += sign * part
             level += 1
         sums.weights[0] += sign * np.bincount(labels, minlength=sums.shape[0])
-
-    def distances(self, rows: np.ndarray, centers: np.ndarray) -> np.ndarray:
-        """Float64 |x|² − 2x·c + |c|² of host rows, any order of summation; shape (n, m)."""
-        norms = np.einsum("ij,ij->i", rows, rows)
-        center_norms = np.einsum("ij,ij->i", centers, centers)
-        return norms[:, None] + center_norms[None, :] - 2.0 * (rows @ centers.T)
 
 
 def _upper_norms(squares: np.ndarray, n_features: int) -> np.ndarray:

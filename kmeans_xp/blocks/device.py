@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
-from kmeans_xp.blocks.base import Step
+from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.survey import Survey
 from kmeans_xp.exact.inertia import exact_inertia, shift_bounds
 from kmeans_xp.exact.means import rounded_means
@@ -58,6 +61,7 @@ class DeviceBlocks(MemoryBlocks):
             wide = x.dtype not in (cp.float16, cp.float32, cp.float64)
             data = x.astype(cp.float64) if wide else x
             self._loop = DeviceLloyd(data, weights)
+        self._copy: MemoryBlocks | None = None
 
     def place(self, centroids: np.ndarray) -> Any:
         """Handle of centroids on the device; labels are forgotten."""
@@ -69,6 +73,7 @@ class DeviceBlocks(MemoryBlocks):
 
     def reset(self) -> None:
         """Forget the labels, before another start (`place` does on the device)."""
+        self._labels, self._sums = None, None
 
     def step(self, handle: Any) -> Step:
         """One iteration on the device; empty clusters are served on the host."""
@@ -113,9 +118,24 @@ class DeviceBlocks(MemoryBlocks):
             rows = self.x[cp.asarray(indices)]
         return DeviceBlocks(rows, w, self.dtype, rows, self.survey)
 
+    def potential(self) -> Potential:
+        """Potentials for k-means++, from a copy of the rows on the host."""
+        return HostPotential(self._on_host())
+
+    def variance(self) -> Fraction:
+        """Mean over features of the variance of the rows (unweighted), exactly."""
+        return self._on_host().variance()
+
+    def _on_host(self) -> MemoryBlocks:
+        """Copy the rows to the host, once, for steps that the device has no kernel for."""
+        if self._copy is None:
+            rows = to_numpy(self.x)
+            self._copy = MemoryBlocks(rows, self.w, self.dtype, rows, self.survey)
+        return self._copy
+
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""
-        squares = self._square_sum(self.w is not None)
+        squares = self._on_host().squares(self.w is not None)
         return exact_inertia(squares, self._device_sums(), self._loop.fetch(handle))
 
     def _relocated_means(self, old: np.ndarray) -> tuple[np.ndarray, int]:
@@ -123,7 +143,9 @@ class DeviceBlocks(MemoryBlocks):
         self._labels = self._loop.labels().get()
         self._sums = self._device_sums()
         moved = self._relocate(old, self._sums.empty())
-        return rounded_means(self._sums, old), len(moved)
+        new = rounded_means(self._sums, old)
+        self._labels, self._sums = None, None
+        return new, len(moved)
 
     def _device_sums(self) -> ClusterSums:
         """The device's exact sums as host sums on the same levels."""

@@ -75,7 +75,7 @@ class MemoryBlocks:
         self.frame = choose_frame(sample)
         self.middle = self.frame.center.astype(np.float64) / self.frame.scale
         self._norms: np.ndarray | None = None
-        self._squares: dict[bool, Dyadic] = {}
+        self._known_squares: dict[bool, Dyadic] = {}
         self._variance: Fraction | None = None
         self.reset()
 
@@ -153,12 +153,12 @@ class MemoryBlocks:
     def inertia(self, handle: np.ndarray) -> float:
         """Exact inertia of the settled assignment, rounded once."""
         assert self._sums is not None
-        return exact_inertia(self._square_sum(self.w is not None), self._sums, handle)
+        return exact_inertia(self.squares(self.w is not None), self._sums, handle)
 
     def variance(self) -> Fraction:
         """Mean over features of the variance of the rows (unweighted), exactly."""
         if self._variance is None:
-            squares = self._square_sum(False)
+            squares = self.squares(False)
             if self.w is None and self._sums is not None:
                 sums = self._sums
             else:
@@ -186,7 +186,7 @@ class MemoryBlocks:
         """
         n_clusters = len(centroids)
         centers = prepare(centroids, self.frame, self.backend.input_unit)
-        norms = self._row_norms()
+        norms = self.row_norms()
         first = self._labels is None
         if self._labels is None or self._sums is None:
             self._labels = np.empty(self.n_rows, dtype=np.int32)
@@ -230,7 +230,7 @@ class MemoryBlocks:
             w = None if self.w is None else self.w[some]
             self.backend.cluster_sums(self.x, some, w, labels[i : i + self._sum_rows], sums, sign)
 
-    def _row_norms(self) -> np.ndarray:
+    def row_norms(self) -> np.ndarray:
         """Upper bounds of the norms of the rows as the fast pass sees them; once a fit."""
         if self._norms is None:
             norms = np.empty(self.n_rows, dtype=np.float32)
@@ -300,8 +300,9 @@ class MemoryBlocks:
             seen.largest, seen.smallest, weight_range, self.n_rows, self._sum_rows, narrow
         )
 
-    def _square_sum(self, weighted: bool) -> Dyadic:
-        if weighted not in self._squares:
+    def squares(self, weighted: bool) -> Dyadic:
+        """Exact Σ w|x|² (or Σ |x|²) over all rows; computed once."""
+        if weighted not in self._known_squares:
             grid = self.grid
 
             def part(bounds: tuple[int, int]) -> Dyadic:
@@ -312,8 +313,8 @@ class MemoryBlocks:
 
             with self.session():
                 parts = self.backend.map(part, self._sum_ranges())
-            self._squares[weighted] = sum(parts, Dyadic())
-        return self._squares[weighted]
+            self._known_squares[weighted] = sum(parts, Dyadic())
+        return self._known_squares[weighted]
 
     def _all_sums(self, sums: ClusterSums) -> ClusterSums:
         """Unweighted sums over all rows as one cluster."""

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kmeans_xp.exact.bounds import FLOAT64, TINY64, gamma
-from kmeans_xp.exact.dyadic import rn12
-from kmeans_xp.exact.potentials import FLUSH, rounded_products
+from kmeans_xp.exact.bounds import TINY_SQUARE, distance_slack
+from kmeans_xp.exact.potentials import rounded_products
 
 if TYPE_CHECKING:
     from kmeans_xp.blocks.memory import MemoryBlocks
@@ -30,8 +29,8 @@ def integer_weights(p: np.ndarray, scale: int) -> np.ndarray:
 class HostPotential:
     """Potentials in host memory: 8 bytes a row.
 
-    Candidates' potentials are never stored for all rows: a pass gives their costs, and accepting
-    one recomputes its own.
+    A new centre lowers the potential of few rows. A float32 pass with a proven bound finds those it
+    may lower; only they are measured exactly.
     """
 
     def __init__(self, blocks: MemoryBlocks) -> None:
@@ -48,18 +47,16 @@ class HostPotential:
     def accept(self, row: int) -> None:
         """Add a centre."""
         center = self.blocks.rows(np.asarray([row]))
-        ranges = self._ranges()
 
         def update(bounds: tuple[int, int]) -> float:
-            lo, hi = bounds
-            p = self.p[lo:hi]
-            np.minimum(p, self._to_centers(lo, hi, center)[:, 0], out=p)
-            return float(p.max())
+            [(rows, lowered)] = self._lowered(*bounds, center)
+            self.p[rows] = lowered
+            return float(self.p[slice(*bounds)].max())
 
-        largest = max(self.blocks.backend.map(update, ranges))
+        largest = max(self.blocks.backend.map(update, self._ranges()))
         self.scale = weight_scale(largest) if largest > 0 else 0
         self.totals = self.blocks.backend.map(
-            lambda r: int(integer_weights(self.p[r[0] : r[1]], self.scale).sum()), ranges
+            lambda r: int(integer_weights(self.p[slice(*r)], self.scale).sum()), self._ranges()
         )
 
     def total(self) -> int:
@@ -83,42 +80,63 @@ class HostPotential:
         """For each row the exact Σ q after adding it as a centre."""
         centers = self.blocks.rows(np.asarray(rows))
 
-        def cost(bounds: tuple[int, int]) -> np.ndarray:
-            lo, hi = bounds
-            p = np.minimum(self._to_centers(lo, hi, centers), self.p[lo:hi, None])
-            return integer_weights(p, self.scale).sum(axis=0)
+        def saved(bounds: tuple[int, int]) -> list[int]:
+            return [
+                int(
+                    (
+                        integer_weights(self.p[i], self.scale) - integer_weights(low, self.scale)
+                    ).sum()
+                )
+                for i, low in self._lowered(*bounds, centers)
+            ]
 
-        parts = self.blocks.backend.map(cost, self._ranges())
-        return [sum(int(part[j]) for part in parts) for j in range(len(rows))]
+        parts = self.blocks.backend.map(saved, self._ranges())
+        return [self.total() - sum(column) for column in zip(*parts, strict=True)]
 
     def _ranges(self) -> list[tuple[int, int]]:
         return self.blocks.ranges(16)
 
-    def _to_centers(self, lo: int, hi: int, centers: np.ndarray) -> np.ndarray:
-        """Certified rn12(w·|x − c|²) of rows lo..hi, shape (n, m)."""
+    def _lowered(
+        self, lo: int, hi: int, centers: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Per centre the rows of lo..hi whose potential it lowers, and their new potentials."""
         blocks = self.blocks
-        exponent, weight_exponent = blocks.exponent, blocks.grid.weight_exponent
-        x = blocks.backend.host(blocks.x, lo, hi, blocks.dtype)
-        middle = np.ldexp(blocks.middle, -exponent)
-        scaled = np.ldexp(x.astype(np.float64), -exponent) - middle
-        c = np.ldexp(centers.astype(np.float64), -exponent) - middle
-        squared = blocks.backend.distances(scaled, c)
-        size = np.einsum("ij,ij->i", scaled, scaled)[:, None] + np.einsum("ij,ij->i", c, c)
-        error = 6 * gamma(x.shape[1] + 8, FLOAT64) * size + TINY64
-        w = None if blocks.w is None else blocks.w[lo:hi]
-        low, high = squared - error, squared + error
-        certain = low >= FLUSH
-        if w is not None:
-            factor = np.ldexp(w.astype(np.float64), -weight_exponent)[:, None]
-            low, high = low * factor * (1 - 8 * FLOAT64), high * factor * (1 + 8 * FLOAT64)
-            certain &= low > TINY64
-        value = rn12(np.maximum(low, 0.0))
-        certain &= value == rn12(high)
-        for j in range(len(centers)):
-            left = np.flatnonzero(~certain[:, j])
-            for i in range(0, len(left), 4096):
-                some = left[i : i + 4096]
-                center = np.broadcast_to(centers[j], (len(some), x.shape[1]))
-                part = None if w is None else w[some]
-                value[some, j] = rounded_products(x[some], center, part, exponent, weight_exponent)
-        return value
+        found = []
+        for center, rows in zip(centers, self._suspects(lo, hi, centers), strict=True):
+            lowered = np.empty(len(rows))
+            for i in range(0, len(rows), 4096):
+                some = rows[i : i + 4096]
+                x = blocks.backend.gather(blocks.x, some, blocks.dtype)
+                w = None if blocks.w is None else blocks.w[some]
+                points = np.broadcast_to(center, x.shape)
+                lowered[i : i + 4096] = rounded_products(
+                    x, points, w, blocks.exponent, blocks.grid.weight_exponent
+                )
+            less = lowered < self.p[rows]
+            found.append((rows[less], lowered[less]))
+        return found
+
+    def _suspects(self, lo: int, hi: int, centers: np.ndarray) -> list[np.ndarray]:
+        """Per centre the rows whose potential it may lower, by float32 distances and their
+        bound."""
+        blocks, frame = self.blocks, self.blocks.frame
+        p = self.p[lo:hi]
+        if math.isinf(p[0]):  # the first centre: every row
+            return [np.arange(lo, hi)] * len(centers)
+        with np.errstate(all="ignore"):
+            points = (centers.astype(np.float64) * frame.scale - frame.center).astype(np.float32)
+            sizes = np.einsum("ij,ij->i", points, points)
+            rows = blocks.backend.frame_rows(blocks.x, lo, hi, frame)
+            norms = blocks.row_norms()[lo:hi].astype(np.float64)
+            near = blocks.backend.cross(rows, -2 * points) + sizes[:, None]
+            # potentials in the units of the float32 pass; rounding to 12 bits moves them by 2^-12
+            w = 1.0 if blocks.w is None else np.ldexp(blocks.w[lo:hi], -blocks.grid.weight_exponent)
+            unit = 2 * (blocks.exponent + math.frexp(frame.scale)[1] - 1)
+            farthest = math.sqrt(float(sizes.max()))
+            slack = distance_slack(blocks.n_features, blocks.backend.input_unit)
+            limit = np.ldexp(p / w * (1 + 2.0**-10), unit) - np.square(norms) + TINY_SQUARE
+            limit += slack * np.square(norms + farthest)
+            limit[norms * farthest > 1e35] = math.inf  # the pass may have overflowed
+            limit[p == 0] = -math.inf
+            suspect = ~(near > np.nextafter(limit.astype(np.float32), np.float32(np.inf)))
+        return [lo + np.flatnonzero(row) for row in suspect]

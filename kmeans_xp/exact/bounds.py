@@ -13,12 +13,22 @@ import numpy as np
 
 from kmeans_xp.exact.dyadic import lowest_bit
 
-__all__ = ["FLOAT32", "FLOAT64", "ScoreBound", "gamma", "is_exact_grid", "score_bound"]
+__all__ = [
+    "FLOAT32",
+    "FLOAT64",
+    "TINY_SQUARE",
+    "ScoreBound",
+    "distance_slack",
+    "gamma",
+    "is_exact_grid",
+    "score_bound",
+]
 
 FLOAT32 = 2.0**-24
 FLOAT64 = 2.0**-53
 # An operation may flush a subnormal result to zero.
 TINY32 = 2.0**-126
+TINY_SQUARE = 2.0**-80
 # Float64 work is done on data scaled to about 1, where this covers every underflow.
 TINY64 = 2.0**-1000
 
@@ -70,6 +80,16 @@ def score_bound(
     offset = (gamma(n_features + 4, u) + 2 * input_unit + 2 * u) * half + tiny
     # The margin pays for evaluating these few operations, and the row's norm, in floating point.
     return ScoreBound(slope * (1 + 1e-5), offset * (1 + 1e-5) + TINY32)
+
+
+def distance_slack(n_features: int, input_unit: float = 0.0) -> float:
+    """Bound |d̂ − d| <= slack·(|x̂| + |ĉ|)² + tiny of d̂ = |x̂|² − 2x̂·ĉ + |ĉ|² computed in
+    float32.
+
+    |x̂|² may come from `Backend.row_norms`, which rounds up. The roundings of the rows and centres
+    to float32 are covered too; tiny is `TINY_SQUARE`.
+    """
+    return 6 * gamma(n_features + 8, FLOAT32) + 64 * FLOAT32 + 5 * input_unit
 
 
 def is_exact_grid(n_features: int, *arrays: np.ndarray) -> bool:

@@ -48,18 +48,16 @@ def rounded_products(
     rows, points = x, centers
     x = np.ldexp(x.astype(np.float64), -exponent)
     c = np.ldexp(centers.astype(np.float64), -exponent)
-    n_features = x.shape[1]
     difference = x - c
     squared = np.einsum("ij,ij->i", difference, difference)
-    if is_exact_grid(n_features, x, c):
-        error = np.zeros_like(squared)
-    else:
-        error = gamma(n_features + 6, FLOAT64) * squared + TINY64
+    error = gamma(x.shape[1] + 6, FLOAT64) * squared + TINY64
     scaled_w = None if w is None else np.ldexp(w.astype(np.float64), -weight_exponent)
     value, certain = _certified(squared, error, scaled_w)
-    same = (x == c).all(axis=1)
-    value[same] = 0.0
-    for i in np.flatnonzero(~certain & ~same):
+    left = np.flatnonzero(~certain)
+    if left.size and is_exact_grid(x.shape[1], x[left], c[left]):  # lattices meet many midpoints
+        part = None if scaled_w is None else scaled_w[left]
+        value[left], certain[left] = _certified(squared[left], np.zeros(left.size), part)
+    for i in np.flatnonzero(~certain):
         weight = (
             Fraction(1) if w is None else Fraction(float(w[i])) / Fraction(2) ** weight_exponent
         )

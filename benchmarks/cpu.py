@@ -127,14 +127,14 @@ def main(argv: Sequence[str]) -> int:
         )
         return 2
     rows, lines = [], []
-    for *shape, dtype in QUICK if options.quick else SHAPES:
-        pair = compare(tuple(shape), dtype, options.iterations, options.repeats)
+    for n, d, k, dtype in QUICK if options.quick else SHAPES:
+        pair = compare((n, d, k), dtype, options.iterations, options.repeats)
         rows += pair
         mine, theirs = (entry["ms"] for entry in pair)
         sound = all(e["checks"][c] for e in pair for c in ("inertia_agrees", "all_iterations_done"))
         lines.append(
             [
-                *(f"{size:,}" for size in shape),
+                *(f"{size:,}" for size in (n, d, k)),
                 dtype,
                 f"{mine:.2f}",
                 f"{theirs:.2f}",

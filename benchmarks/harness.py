@@ -142,10 +142,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     """Print aligned columns; text to the left, the rest to the right."""
     cells = [[str(cell) for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    left = [
-        all(isinstance(line[i], str) and not line[i][:1].isdigit() for line in rows)
-        for i in range(len(header))
-    ]
+    left = [not any(line[i][:1].isdigit() for line in cells[1:]) for i in range(len(header))]
     for line in cells:
         parts = (
             cell.ljust(width) if is_left else cell.rjust(width)

@@ -34,13 +34,15 @@ def choose_frame(sample: np.ndarray) -> Frame:
     lattices stay on their grid. The scale brings most rows near 1 where the data's own scale would
     be dangerous.
     """
+    narrow = sample.dtype == np.float32
     sample = sample.astype(np.float64)
     median = np.sort(sample, axis=0)[(len(sample) - 1) // 2]
     with np.errstate(over="ignore"):
         reach = np.sort(np.abs(sample * 0.5 - median * 0.5).max(axis=1, initial=0.0) * 2)
     usual = float(reach[int(0.9 * (len(reach) - 1))])
     exponent = math.frexp(usual)[1] if 0 < usual < math.inf else 0
-    scale = 1.0 if abs(exponent) < 20 else math.ldexp(1.0, max(min(-exponent, 120), -1000))
+    lowest = -120 if narrow else -1000  # a normal number of the working dtype
+    scale = 1.0 if abs(exponent) < 20 else math.ldexp(1.0, max(min(-exponent, 120), lowest))
     with np.errstate(over="ignore", under="ignore"):
         center = (median * scale).astype(np.float32)
     return Frame(scale, np.where(np.isfinite(center), center, np.float32(0)))

@@ -23,6 +23,7 @@ from kmeans_xp.validation import (
     check_device,
     check_n_clusters,
     check_n_init,
+    check_random_state,
     check_tol,
     check_weights,
 )
@@ -134,9 +135,10 @@ def kmeans(
     n_starts = _number_of_starts(n_init, init)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
-    words = Words(random_state)
+    check_random_state(random_state)
     w = check_weights(sample_weight, x)
     blocks = open_blocks(x, w, centroid_dtype(x), device)
+    words = Words(random_state)
     best: tuple[float, Any, Any, LoopResult] | None = None
     with blocks.session():
         for index in range(n_starts):
@@ -279,8 +281,9 @@ def kmeans_plusplus(
     x = as_array(X)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     size = _check_init_size(init_size, n_clusters)
-    words = Words(random_state)
+    check_random_state(random_state)
     blocks = open_blocks(x, check_weights(sample_weight, x), centroid_dtype(x))
+    words = Words(random_state)
     with blocks.session():
         centroids, indices = plus_plus(blocks, n_clusters, words, size)
     return from_numpy(centroids + centroids.dtype.type(0), x), from_numpy(indices, x)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import bisect
 import math
-import numbers
 from typing import Any
 
 import numpy as np
 
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.potential import integer_weights, weight_scale
+from kmeans_xp.validation import check_random_state
 
 __all__ = ["RowSampler", "Words", "plus_plus", "random_rows", "sample_rows"]
 
@@ -61,23 +61,16 @@ class Words:
 
 
 def _seed(random_state: Any) -> Any:
-    if random_state is None or isinstance(random_state, np.random.SeedSequence):
-        return random_state
+    check_random_state(random_state)
     if random_state is np.random:  # scikit-learn's name for the global state
         random_state = np.random.mtrand._rand
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(0, 1 << 64, dtype=np.uint64))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(0, 1 << 64, dtype=np.uint64))
-    seed = None if isinstance(random_state, bool | np.bool_) else random_state
-    if isinstance(seed, numbers.Integral):
-        if int(seed) < 0:
-            raise ValueError(f"random_state must be non-negative, got {seed}")
-        return int(seed)
-    raise TypeError(
-        "random_state must be None, an int, a numpy SeedSequence, RandomState or Generator, "
-        f"got {type(random_state).__name__}"
-    )
+    if random_state is None or isinstance(random_state, np.random.SeedSequence):
+        return random_state
+    return int(random_state)
 
 
 class RowSampler:

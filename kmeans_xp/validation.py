@@ -23,6 +23,7 @@ __all__ = [
     "check_device",
     "check_n_clusters",
     "check_n_init",
+    "check_random_state",
     "check_tol",
     "check_weights",
 ]
@@ -72,7 +73,8 @@ def _check_shape(x: Any, name: str) -> None:
 
 def _check_dtype(x: Any, name: str) -> Any:
     if isinstance(x, np.ndarray):
-        if x.dtype.kind in "biu" or x.dtype in (np.float16, np.float32, np.float64):
+        native = x.dtype.newbyteorder("=")
+        if x.dtype.kind in "biu" or native in (np.float16, np.float32, np.float64):
             return x
         if x.dtype.name == "bfloat16":
             return x.astype(np.float32)
@@ -120,6 +122,28 @@ def check_n_clusters(value: Any, n_rows: int) -> int:
             f"n_samples={n_rows} rows; ask for fewer clusters or give more data"
         )
     return n_clusters
+
+
+def check_random_state(value: Any) -> None:
+    """Refuse what cannot seed, without drawing from it.
+
+    Raises
+    ------
+    ValueError
+        For a negative int.
+    TypeError
+        For anything but None, an int, a SeedSequence, a RandomState or a Generator.
+    """
+    known = np.random.SeedSequence | np.random.RandomState | np.random.Generator
+    if value is None or value is np.random or isinstance(value, known):
+        return
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(
+            "random_state must be None, an int, a numpy SeedSequence, RandomState or Generator, "
+            f"got {type(value).__name__}"
+        )
+    if int(value) < 0:
+        raise ValueError(f"random_state must be non-negative, got {value}")
 
 
 def check_tol(value: Any) -> float:
@@ -233,7 +257,8 @@ def check_weights(value: Any, x: Any) -> np.ndarray | None:
         raise ValueError(
             f"{name} must have shape ({x.shape[0]},), one weight a row of X, got {w.shape}"
         )
-    w = w.astype(w.dtype.newbyteorder("=") if w.dtype in (np.float32, np.float64) else np.float64)
+    native = w.dtype.newbyteorder("=")
+    w = w.astype(native if native in (np.float32, np.float64) else np.float64)
     for bad, what in ((~np.isfinite(w), "finite"), (w < 0, "non-negative")):
         if bad.any():
             i = int(np.argmax(bad))

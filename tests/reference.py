@@ -283,11 +283,15 @@ def kmeans(
     dtype = centroid_dtype(X.dtype)
     words = Words(random_state)
     if n_init == "auto":
-        n_init = 10 if isinstance(init, str) and init == "random" else 1
+        n_init = 10 if callable(init) or (isinstance(init, str) and init == "random") else 1
     best = None
     for _ in range(n_init):
         if not isinstance(init, str):
-            given = as_rows(init)
+            given = init
+            if callable(init):
+                state = np.random.RandomState(np.random.PCG64(words.next()))
+                given = init(X, n_clusters, random_state=state)
+            given = as_rows(given)
             start = [[rounded(value, *FORMATS[str(dtype)]) for value in row] for row in given]
         elif init == "random":
             start = [rows[i] for i in random_rows(weights, n_clusters, words)]

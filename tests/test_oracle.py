@@ -6,7 +6,7 @@ import pytest
 from kmeans_xp import kmeans_plusplus, predict
 
 from . import datasets, reference
-from .helpers import BACKENDS, assert_bits, check, check_labels, environment
+from .helpers import BACKENDS, assert_bits, assert_same, check, check_labels, environment, run
 
 N, D, K = 72, 3, 6
 WEIGHTS = [None, "float32", "float64", "integer"]
@@ -91,6 +91,34 @@ def test_starts_share_one_stream(init, n_init):
 @pytest.mark.parametrize("seed", [0, 2**70, np.random.SeedSequence(5)])
 def test_seeds(seed):
     check(datasets.make("blobs", "float32", N, D), K, init="random", random_state=seed)
+
+
+@pytest.mark.parametrize("n_init", ["auto", 1, 3])
+def test_callable_init(n_init):
+    def init(X, n_clusters, random_state):
+        return X[random_state.permutation(len(X))[:n_clusters]]
+
+    X = datasets.make("uniform", "float32", N, D)
+    check(X, K, init=init, n_init=n_init, random_state=4, max_iter=5)
+
+
+@pytest.mark.parametrize("kind", [np.random.RandomState, np.random.default_rng])
+def test_a_generator_gives_one_word_as_the_seed(kind):
+    """The seed is drawn with its own method for integers, whatever that makes of its stream."""
+    X = datasets.make("uniform", "float32", N, D)
+    draw = "randint" if kind is np.random.RandomState else "integers"
+    seed = int(getattr(kind(7), draw)(0, 2**64, dtype=np.uint64))
+    used, fresh = kind(7), kind(7)
+    truth = reference.kmeans(X, K, init="random", n_init=1, random_state=seed)
+    assert_same(run(X, K, init="random", n_init=1, random_state=used), truth)
+    getattr(fresh, draw)(0, 2**64, dtype=np.uint64)
+    assert used.bytes(8) == fresh.bytes(8)
+
+
+def test_no_seed_is_a_fresh_one():
+    X = datasets.make("uniform", "float32", N, D)
+    drawn = [tuple(kmeans_plusplus(X, K)[1].tolist()) for _ in range(4)]
+    assert len(set(drawn)) > 1
 
 
 def test_random_takes_rows_without_weight_last():

@@ -38,7 +38,6 @@ class NumpyBackend(Backend):
     preferred_scores = 1 << 18
 
     def __init__(self, x: np.ndarray) -> None:
-        super().__init__(x)
         self._threads = thread_count()
         self._pool: ThreadPoolExecutor | None = None
         self._inside = False
@@ -79,7 +78,7 @@ class NumpyBackend(Backend):
     def frame_rows(self, x: np.ndarray, lo: int, hi: int, frame: Frame) -> np.ndarray:
         """Rows lo..hi, scaled and centred, float32."""
         block = x[lo:hi]
-        work = np.float32 if block.dtype in (np.float16, np.float32) else np.float64
+        work = np.float32 if block.dtype.kind == "f" and block.dtype.itemsize <= 4 else np.float64
         if frame.scale != 1.0:
             block = np.multiply(block, frame.scale, dtype=work)
         rows = np.subtract(block, frame.center, dtype=work, order="C")

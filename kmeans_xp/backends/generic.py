@@ -48,8 +48,14 @@ class Tile:
 class Backend:
     """Any namespace that array-api-compat knows, one array at a time."""
 
-    #: rows a block: small enough that the scores stay in cache
+    #: scores a block: small enough that the scores stay in cache
     preferred_scores = 1 << 20
+    #: values one look at the data takes at a time
+    survey_entries = 1 << 19
+    #: relative rounding of the factors of a matrix product, beyond float32's own
+    input_unit = 0.0
+    #: subnormal values count as zero
+    flushes = False
 
     def __init__(self, x: Any) -> None:
         self.xp = array_namespace(x)
@@ -58,6 +64,10 @@ class Backend:
         # otherwise; elsewhere the pass runs in float64 or counts on bfloat16 factors.
         self.has_float64 = has_float64(self.xp, x)
         self.input_unit = 0.0 if on_cpu(x) and _true_float32(x) else 2.0**-8
+        self.index_dtype = np.int64 if self.has_float64 else np.int32
+        self.flushes = _flushes(self.xp, self.device)
+        if not on_cpu(x):
+            self.survey_entries = 1 << 27
         self.pass_dtype = self.xp.float32
         if self.input_unit and self.has_float64:
             self.input_unit, self.pass_dtype = 0.0, self.xp.float64
@@ -91,10 +101,15 @@ class Backend:
 
     def gather(self, x: Any, rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows with the given indices as NumPy, in the working dtype."""
-        index = from_numpy(rows.astype(np.int64), x)
-        if index.dtype != self.xp.int64:  # JAX without x64
-            index = self.xp.astype(index, self.xp.int32)
-        return np.asarray(to_numpy(self.xp.take(x, index, axis=0)), dtype=dtype)
+        taken = to_numpy(self._take(x, rows))
+        return np.asarray(taken[: len(rows)], dtype=dtype)
+
+    def _take(self, x: Any, rows: np.ndarray) -> Any:
+        """Rows of x, the last one repeated to a power of two: JAX compiles for every shape."""
+        count = 1 << max(len(rows) - 1, 0).bit_length()
+        padded = np.pad(rows, (0, count - len(rows)), mode="edge")
+        index = from_numpy(padded.astype(self.index_dtype), x)
+        return self.xp.take(x, index, axis=0)
 
     def frame_rows(self, x: Any, lo: int, hi: int, frame: Frame) -> Any:
         """Rows lo..hi, scaled and centred, each value rounded at most twice."""
@@ -154,14 +169,15 @@ class Backend:
             sums.add(self.gather(x, rows, dtype), w, labels, sign)
             return
         xp = self.xp
-        rest = xp.astype(xp.take(x, from_numpy(rows.astype(np.int64), x), axis=0), xp.float64)
+        rest = xp.astype(self._take(x, rows), xp.float64)
+        column = np.pad(labels, (0, rest.shape[0] - len(labels)), constant_values=-1)
         for part in (-(grid.exponents // 2), grid.exponents // 2 - grid.exponents):
             rest = (
                 rest * from_numpy(np.ldexp(1.0, part), x)[None, :]
             )  # two steps: one could overflow
         clusters = xp.arange(sums.shape[0], device=self.device)
         one_hot = xp.astype(
-            clusters[:, None] == from_numpy(labels.astype(np.int64), x)[None, :], xp.float64
+            clusters[:, None] == from_numpy(column.astype(np.int64), x)[None, :], xp.float64
         )
         level = 0
         while level == 0 or bool(xp.any(rest != 0)):
@@ -192,6 +208,12 @@ def has_float64(xp: Any, x: Any) -> bool:
         return bool(xp.zeros(1, dtype=xp.float64, device=device(x)).dtype == xp.float64)
     except (AttributeError, TypeError, RuntimeError, ValueError):
         return False
+
+
+def _flushes(xp: Any, where: Any) -> bool:
+    """Whether subnormal float32 operands count as zero (JAX on the CPU)."""
+    small = xp.asarray([2.0**-140], dtype=xp.float32, device=where)
+    return bool(to_numpy(small * 2.0**100)[0] == 0)
 
 
 def _true_float32(x: Any) -> bool:

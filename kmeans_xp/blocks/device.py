@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.convert import to_numpy
+from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.memory import MemoryBlocks
-from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.survey import Survey
-from kmeans_xp.exact.inertia import exact_inertia, shift_bounds
+from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
 from kmeans_xp.exact.means import rounded_means
 from kmeans_xp.exact.sums import ClusterSums, Grid
 
@@ -61,7 +61,6 @@ class DeviceBlocks(MemoryBlocks):
             wide = x.dtype not in (cp.float16, cp.float32, cp.float64)
             data = x.astype(cp.float64) if wide else x
             self._loop = DeviceLloyd(data, weights)
-        self._copy: MemoryBlocks | None = None
 
     def place(self, centroids: np.ndarray) -> Any:
         """Handle of centroids on the device; labels are forgotten."""
@@ -82,7 +81,7 @@ class DeviceBlocks(MemoryBlocks):
         if not state.n_empty:
             return Step(state.centroids, state.changed, 0, shift, state.rechecked)
         old = self._loop.fetch(handle)
-        new, relocated = self._relocated_means(old)
+        new, relocated = self._relocated_means(handle, old)
         return Step(
             self._loop.upload(new),
             state.changed,
@@ -119,44 +118,68 @@ class DeviceBlocks(MemoryBlocks):
         return DeviceBlocks(rows, w, self.dtype, rows, self.survey)
 
     def potential(self) -> Potential:
-        """Potentials for k-means++, from a copy of the rows on the host."""
-        return HostPotential(self._on_host())
-
-    def variance(self) -> Fraction:
-        """Mean over features of the variance of the rows (unweighted), exactly."""
-        return self._on_host().variance()
-
-    def _on_host(self) -> MemoryBlocks:
-        """Copy the rows to the host, once, for steps that the device has no kernel for."""
-        if self._copy is None:
-            rows = to_numpy(self.x)
-            self._copy = MemoryBlocks(rows, self.w, self.dtype, rows, self.survey)
-        return self._copy
+        """Potentials for k-means++, on the device."""
+        return self._loop.potential()
 
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""
-        squares = self._on_host().squares(self.w is not None)
-        return exact_inertia(squares, self._device_sums(), self._loop.fetch(handle))
+        return exact_inertia(
+            self.squares(self.w is not None), self._device_sums(), self._loop.fetch(handle)
+        )
 
-    def _relocated_means(self, old: np.ndarray) -> tuple[np.ndarray, int]:
+    def squares(self, weighted: bool) -> Dyadic:
+        """Exact Σ w|x|² (or Σ |x|²) over all rows; computed once."""
+        if weighted not in self._known_squares:
+            levels, exponents = self._loop.column_sums(power=2, weighted=weighted)
+            terms = zip(levels.ravel().tolist(), exponents.ravel().tolist(), strict=True)
+            self._known_squares[weighted] = sum((Dyadic(n, e) for n, e in terms if n), Dyadic())
+        return self._known_squares[weighted]
+
+    def variance(self) -> Fraction:
+        """Mean over features of the variance of the rows (unweighted), exactly."""
+        if self._variance is None:
+            levels, exponents = self._loop.column_sums(power=1, weighted=False)
+            sums = self._as_sums(levels[:, None], exponents, np.array([[self.n_rows]]), None)
+            self._variance = exact_variance(self.squares(False), sums, self.n_rows)
+        return self._variance
+
+    def _relocated_means(self, handle: Any, old: np.ndarray) -> tuple[np.ndarray, int]:
         """Redo the means of this iteration with rows given to the empty clusters."""
-        self._labels = self._loop.labels().get()
-        self._sums = self._device_sums()
-        moved = self._relocate(old, self._sums.empty())
-        new = rounded_means(self._sums, old)
-        self._labels, self._sums = None, None
-        return new, len(moved)
+        sums = self._device_sums()
+        empty = sums.empty()
+        rows = self._loop.farthest(handle, len(empty))
+        labels = self._loop.labels()
+        with self.x.device:
+            source = labels[from_numpy(rows, labels)].get()
+        target = empty[: len(rows)]
+        w = None if self.w is None else self.w[rows]
+        x = self.rows(rows)
+        for lo in range(0, len(rows), sums.grid.rows):
+            some = slice(lo, lo + sums.grid.rows)
+            part = None if w is None else w[some]
+            sums.add(x[some], part, source[some], -1)
+            sums.add(x[some], part, target[some], 1)
+        return rounded_means(sums, old), len(rows)
 
     def _device_sums(self) -> ClusterSums:
         """The device's exact sums as host sums on the same levels."""
         levels, exponents, weight_levels, weight_exponents = self._loop.cluster_sums()
-        weighted = self.w is not None
-        top = int(weight_exponents[0]) + _DEVICE_BITS if weighted else 0
+        top = None if self.w is None else int(weight_exponents[0])
+        return self._as_sums(levels, exponents, weight_levels, top)
+
+    def _as_sums(
+        self,
+        levels: np.ndarray,
+        exponents: np.ndarray,
+        weight_levels: np.ndarray,
+        weight_top: int | None,
+    ) -> ClusterSums:
+        top = 0 if weight_top is None else weight_top + _DEVICE_BITS
         own = self.grid
         grid = Grid(
             exponents[0] + _DEVICE_BITS - top, top, _DEVICE_BITS, own.rows, own.narrow, own.wide
         )
-        sums = ClusterSums(levels.shape[1], grid, weighted)
+        sums = ClusterSums(levels.shape[1], grid, weight_top is not None)
         sums.values, sums.weights = list(levels), list(weight_levels)
         return sums
 

@@ -14,6 +14,7 @@ import numpy as np
 from kmeans_xp.assignment import assign_rows, choose_frame, prepare
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import from_numpy, to_numpy
+from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.survey import Survey, survey
@@ -28,6 +29,8 @@ __all__ = ["MemoryBlocks"]
 # Values one exact partial sum holds in float64 at a time.
 _SUM_ENTRIES = 1 << 18
 _SAMPLE = 1000
+# Values below this may meet the underflow limit on their way through a pass, by item size.
+_NEAR_UNDERFLOW = {4: 2.0**-60, 8: 2.0**-500}
 
 
 class MemoryBlocks:
@@ -67,6 +70,10 @@ class MemoryBlocks:
         with self.session():
             measured = survey(self.backend, x, w) if known is None else known
         self.survey = measured
+        if self.backend.flushes and measured.smallest < _NEAR_UNDERFLOW[self.dtype.itemsize]:
+            # the namespace takes subnormal values for zero: NumPy does not
+            self.x = to_numpy(x)
+            self.backend = NumpyBackend(self.x)
         self._sum_rows = int(np.clip(_SUM_ENTRIES // self.n_features, 16, 16384))
         self.grid = self._grid(w)
         self.exponent = int(np.frexp(self.survey.largest.max())[1])

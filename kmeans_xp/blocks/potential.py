@@ -35,6 +35,7 @@ class HostPotential:
 
     def __init__(self, blocks: MemoryBlocks) -> None:
         self.blocks = blocks
+        self.norms = blocks.row_norms()  # here, not in a worker: it uses the workers itself
         self.p = np.empty(blocks.n_rows)
         self.scale = 0
         self.totals: list[int] = []
@@ -118,7 +119,8 @@ class HostPotential:
 
     def _suspects(self, lo: int, hi: int, centers: np.ndarray) -> list[np.ndarray]:
         """Per centre the rows whose potential it may lower, by float32 distances and their
-        bound."""
+        bound.
+        """
         blocks, frame = self.blocks, self.blocks.frame
         p = self.p[lo:hi]
         if math.isinf(p[0]):  # the first centre: every row
@@ -127,7 +129,7 @@ class HostPotential:
             points = (centers.astype(np.float64) * frame.scale - frame.center).astype(np.float32)
             sizes = np.einsum("ij,ij->i", points, points)
             rows = blocks.backend.frame_rows(blocks.x, lo, hi, frame)
-            norms = blocks.row_norms()[lo:hi].astype(np.float64)
+            norms = self.norms[lo:hi].astype(np.float64)
             near = blocks.backend.cross(rows, -2 * points) + sizes[:, None]
             # potentials in the units of the float32 pass; rounding to 12 bits moves them by 2^-12
             w = 1.0 if blocks.w is None else np.ldexp(blocks.w[lo:hi], -blocks.grid.weight_exponent)

@@ -43,9 +43,11 @@ def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
     ValueError
         If a value is NaN, infinite, or an integer that float64 cannot hold.
     """
-    rows = max(1, (1 << 19) // int(x.shape[1]))
+    rows = max(1, backend.survey_entries // int(x.shape[1]))
     ranges = [(lo, min(lo + rows, x.shape[0])) for lo in range(0, x.shape[0], rows)]
     look = _look_numpy if isinstance(x, np.ndarray) else _look_generic
+    if backend.flushes:  # the namespace cannot see subnormal values
+        look = _look_host
     parts = backend.map(lambda bounds: look(x, *bounds), ranges)
     largest = np.max([part[0] for part in parts], axis=0)
     smallest = min(part[1] for part in parts)
@@ -53,8 +55,20 @@ def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
     return Survey(largest, smallest if math.isfinite(smallest) else 1.0, weight_range)
 
 
-def _look_numpy(x: np.ndarray, lo: int, hi: int) -> tuple[np.ndarray, float]:
+def _look_host(x: Any, lo: int, hi: int) -> tuple[np.ndarray, float]:
+    block = to_numpy(x[lo:hi, :])
+    largest, smallest = _look_numpy(block, 0, len(block), lo)
+    if block.dtype == np.float32:
+        magnitude = np.abs(block)
+        smallest = float(np.where(magnitude > 0, magnitude, np.inf).min())
+    return largest, smallest
+
+
+def _look_numpy(
+    x: np.ndarray, lo: int, hi: int, first_row: int | None = None
+) -> tuple[np.ndarray, float]:
     block = x[lo:hi]
+    lo = lo if first_row is None else first_row
     if block.dtype.kind == "b":
         block = block.view(np.uint8) if block.dtype == np.bool_ else block
     high, low = block.max(axis=0), block.min(axis=0)

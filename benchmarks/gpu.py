@@ -1,0 +1,320 @@
+"""One Lloyd iteration on a CUDA device against other libraries: ``python -m benchmarks gpu``.
+
+All start from the same centroids on the same float32 data, in one process, in turn. An iteration is
+the difference between a long and a short run over the iterations between them, so that what a run
+does once is in neither. ``wrong_labels`` are the labels of the first assignment that differ from
+float64 by more than rounding, among the first rows. Libraries that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import print_table, row, write_results
+from kmeans_xp.backends.cuda import DeviceLloyd
+
+OURS = "kmeans_xp cuda"
+SHAPES = (
+    (1 << 20, 128, 1024),
+    (1 << 20, 128, 8192),
+    (1 << 22, 64, 256),
+    (1 << 20, 128, 64),
+    (1 << 22, 16, 64),
+    (10_000_000, 2, 10),
+    (1 << 18, 768, 1024),
+    (1 << 14, 32, 16),
+)
+CONVERGE = ((1 << 22, 64, 256), (1 << 20, 128, 1024))
+CHECKED = 1 << 17
+
+# runs so many iterations and returns the labels that belong to the centroids before the last one
+Run = Callable[[int], Any]
+
+
+def blobs(n: int, d: int, k: int, seed: int = 0) -> tuple[Any, np.ndarray]:
+    """Gaussian blobs on the device, and k of the rows."""
+    import cupy as cp
+
+    random = cp.random.default_rng(seed)
+    centres = random.standard_normal((k, d), dtype=cp.float32)
+    X = centres[random.integers(0, k, n)]
+    for lo in range(0, n, 1 << 20):
+        X[lo : lo + (1 << 20)] += random.standard_normal(
+            (min(1 << 20, n - lo), d), dtype=cp.float32
+        )
+    rows = np.random.default_rng(seed).choice(n, k, replace=False)
+    return X, X[cp.asarray(rows)].get()
+
+
+def ours(X: Any, init: np.ndarray, algorithm: str) -> Run:
+    """Steps of the device loop."""
+    loop = DeviceLloyd(X, algorithm=algorithm)
+
+    def run(iterations: int) -> Any:
+        handle = loop.start(init)
+        for _ in range(iterations - 1):
+            handle = loop.step(handle).centroids
+        loop.settle(handle)
+        return loop.labels()
+
+    return run
+
+
+def flash(X: Any, init: np.ndarray, dtype: str) -> Run:
+    """flash-kmeans, which wants torch and a batch axis."""
+    import cupy as cp
+    import torch
+    from flash_kmeans.kmeans_triton_impl import batch_kmeans_Euclid
+
+    kind = getattr(torch, dtype)
+    rows = torch.from_dlpack(X).to(kind)[None]
+    start = torch.from_numpy(init).cuda().to(kind)[None]
+
+    def run(iterations: int) -> Any:
+        labels, *_ = batch_kmeans_Euclid(
+            rows, len(init), max_iters=iterations, tol=-1, init_centroids=start.clone()
+        )
+        return cp.from_dlpack(labels[0].int())
+
+    return run
+
+
+def plain_torch(X: Any, init: np.ndarray) -> Run:
+    """What one writes with torch: a matrix product, argmax and index_add, in pieces of rows."""
+    import cupy as cp
+    import torch
+
+    rows, k = torch.from_dlpack(X), len(init)
+    step = max(1, (1 << 28) // k)
+
+    def run(iterations: int) -> Any:
+        centres = torch.from_numpy(init).cuda()
+        for _ in range(iterations):
+            half = 0.5 * (centres * centres).sum(1)
+            parts = rows.split(step)
+            labels = torch.cat([(part @ centres.T - half).argmax(1) for part in parts])
+            sums = torch.zeros_like(centres).index_add_(0, labels, rows)
+            counts = torch.bincount(labels, minlength=k)[:, None]
+            centres = torch.where(counts > 0, sums / counts, centres)
+        return cp.from_dlpack(labels.int())
+
+    return run
+
+
+def plain_cupy(X: Any, init: np.ndarray) -> Run:
+    """The same with CuPy."""
+    import cupy as cp
+    import cupyx
+
+    k = len(init)
+    step = max(1, (1 << 28) // k)
+
+    def run(iterations: int) -> Any:
+        centres = cp.asarray(init)
+        for _ in range(iterations):
+            half = 0.5 * (centres * centres).sum(axis=1)
+            labels = cp.empty(len(X), cp.int32)
+            for lo in range(0, len(X), step):
+                labels[lo : lo + step] = (X[lo : lo + step] @ centres.T - half).argmax(axis=1)
+            sums = cp.zeros_like(centres)
+            cupyx.scatter_add(sums, labels, X)
+            counts = cp.bincount(labels, minlength=k)[:, None]
+            centres = cp.where(counts > 0, sums / counts, centres).astype(cp.float32)
+        return labels
+
+    return run
+
+
+def cuvs(X: Any, init: np.ndarray) -> Run:
+    """RAPIDS cuVS, float32."""
+    import cupy as cp
+    from cuvs.cluster.kmeans import KMeansParams, fit, predict
+
+    def run(iterations: int) -> Any:
+        centres = cp.asarray(init)
+        params = KMeansParams(
+            n_clusters=len(init), init_method="Array", max_iter=iterations, tol=1e-30
+        )
+        fit(params, X, centroids=centres)
+        if iterations > 1:
+            return None
+        return cp.asarray(predict(params, X, cp.asarray(init))[0])
+
+    return run
+
+
+def contenders(X: Any, init: np.ndarray) -> tuple[dict[str, Run], dict[str, str]]:
+    """Every implementation that can be set up, and why the others cannot."""
+    makers: dict[str, Callable[[], Run]] = {
+        OURS: lambda: ours(X, init, "lloyd"),
+        "flash-kmeans float16": lambda: flash(X, init, "float16"),
+        "flash-kmeans float32": lambda: flash(X, init, "float32"),
+        "cuVS": lambda: cuvs(X, init),
+        "torch": lambda: plain_torch(X, init),
+        "CuPy": lambda: plain_cupy(X, init),
+    }
+    runs, failed = {}, {}
+    for name, make in makers.items():
+        try:
+            run = make()
+            run(1)
+            runs[name] = run
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"[:200]
+    return runs, failed
+
+
+def count_wrong(X: Any, init: np.ndarray, labels: Any) -> int:
+    """Labels whose centroid is not the nearest in float64."""
+    import cupy as cp
+
+    rows, centres = X[:CHECKED].astype(cp.float64), cp.asarray(init).astype(cp.float64)
+    half, wrong = 0.5 * (centres * centres).sum(axis=1), 0
+    for lo in range(0, len(rows), 8192):
+        scores = rows[lo : lo + 8192] @ centres.T - half
+        own = cp.take_along_axis(
+            scores, labels[lo : lo + 8192][: len(scores), None].astype(cp.int64), 1
+        )[:, 0]
+        wrong += int((scores.max(axis=1) - own > 1e-11 * (1 + cp.abs(own))).sum())
+    return wrong
+
+
+def seconds(run: Run, iterations: int) -> float:
+    """Wall-clock time of a run, the device included."""
+    import cupy as cp
+
+    cp.cuda.Device().synchronize()
+    began = time.perf_counter()
+    run(iterations)
+    cp.cuda.Device().synchronize()
+    return time.perf_counter() - began
+
+
+def compare(shape: tuple[int, int, int], iterations: int, repeats: int) -> list[dict[str, Any]]:
+    """One row per implementation for one shape."""
+    n, d, k = shape
+    X, init = blobs(n, d, k)
+    runs, failed = contenders(X, init)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            seconds(run, 2)
+            passed = seconds(run, iterations + 1) - seconds(run, 1)
+            times[name].append(1e3 * passed / iterations)
+    rows = []
+    for name, run in runs.items():
+        wrong = count_wrong(X, init, run(1))
+        record = row(
+            "iteration",
+            shape,
+            "float16" if "float16" in name else "float32",
+            name,
+            ms=statistics.median(times[name]),
+            spread=max(times[name]) - min(times[name]),
+        )
+        rows.append(record | {"wrong_labels": wrong, "algorithm": "lloyd"})
+    for name, reason in failed.items():
+        rows.append(row("iteration", shape, "float32", name, not_run=reason))
+    return rows
+
+
+def converge(shape: tuple[int, int, int], limit: int = 400) -> list[dict[str, Any]]:
+    """Our own loop to convergence from one k-means++ start: plain, and as "auto" chooses."""
+    import cupy as cp
+
+    from kmeans_xp import kmeans_plusplus
+
+    n, d, k = shape
+    X, _ = blobs(n, d, k)
+    init = np.ascontiguousarray(cp.asnumpy(kmeans_plusplus(X, k, random_state=0)[0]))
+    rows, bits = [], set()
+    for algorithm in ("lloyd", "hamerly", "auto"):
+        loop = DeviceLloyd(X, algorithm=algorithm)
+
+        def fit(loop: DeviceLloyd = loop) -> tuple[int, Any]:
+            handle = loop.start(init)
+            for iteration in range(1, limit + 1):
+                state = loop.step(handle)
+                handle = state.centroids
+                if state.changed == 0:
+                    break
+            loop.settle(handle)
+            return iteration, handle
+
+        fit()
+        passed = []
+        for _ in range(3):
+            cp.cuda.Device().synchronize()
+            began = time.perf_counter()
+            iteration, handle = fit()
+            cp.cuda.Device().synchronize()
+            passed.append(1e3 * (time.perf_counter() - began))
+        centroids = loop.fetch(handle)
+        bits.add((iteration, loop.labels().get().tobytes(), centroids.tobytes()))
+        wrong = count_wrong(X, centroids, loop.labels())
+        record = row(
+            "convergence",
+            shape,
+            "float32",
+            OURS,
+            ms=statistics.median(passed),
+            iterations=iteration,
+            same_bits=len(bits) == 1,
+        )
+        rows.append(record | {"wrong_labels": wrong, "algorithm": algorithm})
+    return rows
+
+
+def device_name() -> str:
+    """Name of the device."""
+    import cupy as cp
+
+    return str(cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)["name"].decode())
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print what was measured."""
+    lines = [
+        (
+            f"{r['n']:,} {r['d']} {r['k']}",
+            f"{r['implementation']} {r.get('algorithm', '')}",
+            f"{r['ms']:.3f}" if r["ms"] is not None else "-",
+            str(r.get("wrong_labels", "-")),
+            " ".join(f"{key}={value}" for key, value in r["checks"].items()),
+        )
+        for r in rows
+    ]
+    print_table(("N D K", "implementation", "ms", "wrong", "checks"), lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
+    parser.add_argument("--shapes", help="indices of the shapes, such as 0,3; all by default")
+    parser.add_argument("--iterations", type=int, default=15, help="timed iterations of a run")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts")
+    parser.add_argument("--no-converge", action="store_true", help="leave out the second table")
+    arguments = parser.parse_args(argv)
+    chosen = range(len(SHAPES))
+    if arguments.shapes is not None:
+        chosen = [int(i) for i in arguments.shapes.split(",")]  # type: ignore[assignment]
+    import cupy as cp
+
+    rows: list[dict[str, Any]] = []
+    for i in chosen:
+        rows += compare(SHAPES[i], arguments.iterations, arguments.repeats)
+        cp.get_default_memory_pool().free_all_blocks()
+    if not arguments.no_converge:
+        for shape in CONVERGE:
+            rows += converge(shape)
+            cp.get_default_memory_pool().free_all_blocks()
+    show(rows)
+    name = device_name()
+    slug = "-".join(name.lower().split())
+    print(write_results(f"gpu-{slug}", argv, rows, device=name))
+    return 0

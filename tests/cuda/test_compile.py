@@ -1,0 +1,138 @@
+"""Every kernel variant compiles for every architecture, and none spills registers; no device needed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kmeans_xp.backends import cuda_kernels as variants
+from kmeans_xp.backends import nvrtc as compiler
+
+# architecture, wgmma, bytes of shared memory a block may have
+TARGETS = {
+    "sm_80": variants.Target("sm_80", False, 108, 163 * 1024),
+    "sm_89": variants.Target("sm_89", False, 128, 99 * 1024),
+    "sm_90a": variants.Target("sm_90a", True, 132, 227 * 1024),
+    "sm_100": variants.Target("sm_100", False, 148, 227 * 1024),
+    "sm_120": variants.Target("sm_120", False, 170, 99 * 1024),
+}
+COLUMNS = (32, 64, 96, 128, 192, 256, 512, 768, 1536)
+# These keep small arrays on the stack on purpose; spills beyond a few words would be a mistake.
+STACK_ALLOWED = {"means"}
+# Registers saved around the call of a rare path are not spills of a loop.
+FEW_BYTES = 64
+
+
+def tile_variants(target: variants.Target) -> dict[str, variants.Variant]:
+    found = {}
+    for Dp in COLUMNS:
+        for K in (16, 1024, 8192):
+            tiles = variants.certify_tiles(Dp, K, target)
+            for listed in (False, True):
+                key = f"certify-{Dp}-{K}-{listed}"
+                found[key] = variants.certify_variant(tiles, target, listed=listed, mutate=False)
+        second = variants.recheck_tiles(Dp, target)
+        found[f"recheck-{Dp}"] = variants.recheck_variant(second, target, mutate=False)
+        found[f"centroids-{Dp}"] = variants.centroids_variant(
+            32, variants.certify_tiles(Dp, 1024, target), second
+        )
+    unique = {variant: name for name, variant in found.items()}
+    return {name: variant for variant, name in unique.items()}
+
+
+def plain_variants() -> dict[str, variants.Variant]:
+    found = {}
+    for bits in (16, 32, 64):
+        plain = variants.plain_variant
+        found[f"prepare-{bits}"] = plain(("prepare.cu",), X_BITS=bits)
+        found[f"decide-{bits}"] = plain(("exact.cuh", "decide.cu"), X_BITS=bits)
+        for weighted in (False, True):
+            found[f"means-{bits}-{weighted}"] = variants.means_variant(bits, weighted, False)
+            for power in (1, 2):
+                found[f"moments-{bits}-{power}-{weighted}"] = plain(
+                    ("moments.cu",), X_BITS=bits, POWER=power, WEIGHTED=int(weighted)
+                )
+        for vec in (1, 2) if bits == 64 else (1, 2, 4):
+            for terms in (1, 2, 4) if bits == 64 else (0, 2, 4):
+                found[f"sums-{bits}-{vec}-{terms}"] = variants.sums_variant(
+                    bits, vec, terms, terms > 1
+                )
+        found[f"bounds-{bits}"] = plain(("bounds.cu",), X_BITS=bits)
+        for columns in (1, 2, 3, 4):
+            found[f"small-{bits}-{columns}"] = plain(("small.cu",), X_BITS=bits, COLUMNS=columns)
+        for lanes, candidates in ((1, 16), (8, 8), (32, 1), (32, 16)):
+            found[f"seed-{bits}-{lanes}-{candidates}"] = plain(
+                ("seed.cu",), X_BITS=bits, LANES=lanes, CANDIDATES=candidates
+            )
+    return found
+
+
+def spills(nvrtc, variant: variants.Variant, arch: str) -> dict[str, int]:
+    """Bytes spilled by each kernel, from the assembler's report."""
+    source, defines = variant
+    program = nvrtc.createProgram(source, "kmeans_xp.cu", (), ())
+    options = (f"--gpu-architecture={arch}", *compiler.OPTIONS, "--ptxas-options=-v")
+    try:
+        nvrtc.compileProgram(program, options + tuple(f"-D{k}={v}" for k, v in defines))
+        log = nvrtc.getProgramLog(program)
+    except nvrtc.NVRTCError:
+        pytest.fail(nvrtc.getProgramLog(program))
+    finally:
+        nvrtc.destroyProgram(program)
+    report = r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores"
+    found = re.findall(report, log, re.DOTALL)
+    assert found, "the assembler reported nothing"
+    return {
+        name: max(int(spilled), 0 if name in STACK_ALLOWED else int(stack))
+        for name, stack, spilled in found
+    }
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+@pytest.mark.parametrize("kind", ["tiles", "plain"])
+def test_every_variant_compiles_without_spills(nvrtc, arch, kind):
+    if arch not in {f"sm_{a}" for a in nvrtc.getSupportedArchs()} | {"sm_90a"}:
+        pytest.skip(f"this NVRTC does not know {arch}")
+    target = TARGETS[arch]
+    if kind == "plain" and arch != "sm_90a":
+        plain = dict(list(plain_variants().items())[::3])  # these do not depend on the target
+    else:
+        plain = plain_variants()
+    chosen = tile_variants(target) if kind == "tiles" else plain
+    bad = {}
+    for name, variant in chosen.items():
+        over = {k: b for k, b in spills(nvrtc, variant, arch).items() if b > FEW_BYTES}
+        bad |= {f"{name}: {kernel}": size for kernel, size in over.items()}
+    assert not bad
+
+
+def test_a_source_that_does_not_compile_says_why(nvrtc):
+    with pytest.raises(compiler.DeviceUnsupported, match="undefined"):
+        compiler.compile_source("__global__ void f() { undefined(); }", (), "sm_90a")
+    with pytest.raises(compiler.DeviceUnsupported, match="sm_1"):
+        compiler.compile_source("__global__ void f() {}", (), "sm_1")
+
+
+def test_compiled_kernels_are_kept_between_processes(nvrtc, monkeypatch, tmp_path):
+    monkeypatch.setenv("KMEANS_XP_CACHE_DIR", str(tmp_path / "cache"))
+    source = 'extern "C" __global__ void f(int* x) { *x = VALUE; }'
+    key, first = compiler.cubin(source, (("VALUE", 1),), "sm_90a")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{key}.cubin"]
+    monkeypatch.setattr(compiler, "compile_source", None)  # a second compilation would fail
+    assert compiler.cubin(source, (("VALUE", 1),), "sm_90a") == (key, first)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(nvrtc, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KMEANS_XP_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    _, data = compiler.cubin('extern "C" __global__ void f() {}', (), "sm_90a")
+    assert data[:4] == b"\x7fELF"
+
+
+def test_a_damaged_cache_entry_is_replaced(nvrtc, monkeypatch, tmp_path):
+    monkeypatch.setenv("KMEANS_XP_CACHE_DIR", str(tmp_path))
+    source = 'extern "C" __global__ void f() {}'
+    key, good = compiler.cubin(source, (), "sm_90a")
+    (tmp_path / f"{key}.cubin").write_bytes(b"")
+    assert compiler.cubin(source, (), "sm_90a") == (key, good)

@@ -1,0 +1,101 @@
+"""Potentials of k-means++ and the rows for relocation, against certified host arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kmeans_xp.backends.cuda import DeviceLloyd
+from kmeans_xp.exact.potentials import rounded_products
+
+pytestmark = pytest.mark.gpu
+
+
+def data():
+    rng = np.random.default_rng(11)
+    real = rng.standard_normal((6001, 20)).astype(np.float32)
+    return {
+        "real": (real, None),
+        "one column": (real[:, :1].copy(), None),
+        "weights": (real, rng.random(len(real))),
+        "integer weights": (real, rng.integers(0, 3, len(real)).astype(np.float32)),
+        "lattice": (rng.integers(0, 60, (6001, 3)).astype(np.float32), None),
+        "offset": (real + np.float32(1e4), None),
+        "float16": (real.astype(np.float16), None),
+        "float64": (rng.standard_normal((3000, 150)), None),
+        "float64 tiny": (rng.standard_normal((3000, 5)) * 1e-200, None),
+        "float64 outlier": (np.vstack([real[:, :3].astype(float), [[1e200, 0, 0]]]), None),
+        "subnormal": (real * np.float32(1e-41), None),
+    }
+
+
+class Reference:
+    """The same protocol in NumPy."""
+
+    def __init__(self, X, w):
+        self.X = X.astype(np.float32) if X.dtype == np.float16 else X
+        self.w = w
+        self.exponent = int(np.frexp(np.abs(self.X).max())[1])
+        self.weight_exponent = 0 if w is None else int(np.frexp(w.max())[1])
+        self.p = np.full(len(X), np.inf)
+
+    def to(self, row):
+        centre = np.broadcast_to(self.X[row], self.X.shape)
+        return rounded_products(self.X, centre, self.w, self.exponent, self.weight_exponent)
+
+    def accept(self, row):
+        self.p = np.minimum(self.p, self.to(row))
+        self.scale = 31 - int(np.frexp(self.p.max())[1])
+
+    def q(self, p):
+        return np.floor(np.ldexp(p, self.scale)).astype(np.int64)
+
+    def cost(self, row):
+        return int(self.q(np.minimum(self.p, self.to(row))).sum())
+
+
+@pytest.mark.parametrize("name", data())
+def test_potentials(cp, name):
+    X, w = data()[name]
+    loop = DeviceLloyd(cp.asarray(X), None if w is None else cp.asarray(w))
+    ours, reference = loop.potential(), Reference(X, w)
+    rng = np.random.default_rng(0)
+    first, *others = (int(i) for i in rng.choice(len(X), 6, replace=False))
+    ours.start(first)
+    reference.accept(first)
+    for row in others:
+        q = reference.q(reference.p)
+        assert ours.total() == int(q.sum())
+        targets = [int(t) for t in rng.integers(0, ours.total(), 9)] + [0, ours.total() - 1]
+        want = np.searchsorted(np.cumsum(q), targets, side="right")
+        assert ours.locate(targets) == want.tolist()
+        candidates = [int(i) for i in rng.choice(len(X), 11, replace=False)]
+        assert ours.costs(candidates) == [reference.cost(i) for i in candidates]
+        ours.accept(row)
+        reference.accept(row)
+
+
+def test_all_potentials_zero(cp):
+    loop = DeviceLloyd(cp.full((300, 4), 2.5, cp.float32))
+    potential = loop.potential()
+    potential.start(7)
+    assert potential.total() == 0
+
+
+@pytest.mark.parametrize("name", data())
+def test_farthest_rows(cp, name):
+    X, w = data()[name]
+    loop = DeviceLloyd(cp.asarray(X), None if w is None else cp.asarray(w))
+    C = X[:6].astype(np.float64 if X.dtype == np.float64 else np.float32)
+    handle = loop.start(C)
+    loop.settle(handle)
+    labels = loop.labels().get()
+    rows = X.astype(C.dtype)
+    exponent = int(np.frexp(max(np.abs(X).max(), np.abs(C).max()))[1])
+    p = rounded_products(rows, C[labels], None, exponent)
+    if w is not None:
+        p[w == 0] = 0
+    order = np.argsort(-p, kind="stable")
+    for count in (1, 5, 700, len(X)):
+        want = [i for i in order[:count] if p[i] > 0]
+        assert loop.farthest(handle, count).tolist() == want

@@ -1,0 +1,112 @@
+"""One hash per dataset and seed, whatever the library, backend, block size and thread count.
+
+The expected hashes come from `reference.py`; see `make_hashes.py` for writing them anew.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from kmeans_xp.result import fingerprint
+
+from . import datasets, reference
+from .conftest import LIBRARIES, entered
+from .helpers import BACKENDS, environment, run
+from .make_hashes import FILE, LARGE, SMALL
+
+EXPECTED = json.loads(FILE.read_text())
+
+
+def fit(library, case, **settings):
+    """The hash of one run, after a look at where its arrays live."""
+    X = library.asarray(case.data())
+    with environment(**settings):
+        result = run(X, sample_weight=case.sample_weight(), **case.options())
+    assert library.owns(result.labels)
+    assert library.owns(result.centroids)
+    labels, centroids = library.numpy(result.labels), library.numpy(result.centroids)
+    bits = reference.fingerprint(labels, centroids, result.inertia, result.n_iter)
+    assert fingerprint(result) == bits
+    return bits
+
+
+@pytest.fixture(scope="module", params=LIBRARIES)
+def library(request):
+    """Entered once for all cases, so that JAX compiles once."""
+    with entered(request.param) as found:
+        yield found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
+def test_every_library(library, case, backend):
+    assert fit(library, case, backend=backend) == EXPECTED[case.name]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1000, 7001, 10**9])
+@pytest.mark.parametrize("case", LARGE, ids=lambda case: case.name)
+def test_every_block_size_and_thread_count(case, rows, threads, backend):
+    with entered("numpy") as numpy:
+        bits = fit(numpy, case, block_rows=rows, num_threads=threads, backend=backend)
+    assert bits == EXPECTED[case.name]
+
+
+@pytest.mark.parametrize("case", LARGE[:2], ids=lambda case: case.name)
+@pytest.mark.parametrize("rows", [1000, 7001, 10**9])
+def test_block_sizes_in_every_library(library, case, rows):
+    bits = fit(library, case, block_rows=rows, num_threads=2, backend="generic")
+    assert bits == EXPECTED[case.name]
+
+
+def test_weights_in_the_same_namespace(library):
+    case = SMALL[1]
+    X, weights = library.asarray(case.data()), library.asarray(case.sample_weight())
+    for backend in BACKENDS:
+        with environment(backend=backend):
+            result = run(X, sample_weight=weights, **case.options())
+        assert fingerprint(result) == EXPECTED[case.name]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
+def test_integers_in_every_library(library, dtype, backend):
+    X = (datasets.integers(1, (60, 3), 9) // (5 if dtype == "bool" else 1)).astype(dtype)
+    with environment(backend=backend):
+        result = run(library.asarray(X), 3, random_state=0)
+    truth = reference.kmeans(X, 3, random_state=0)
+    assert library.numpy(result.centroids).dtype == np.float64
+    assert fingerprint(result) == fingerprint(truth)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["torch-1", "jax-x64", "jax-x32"])
+def test_bfloat16(name, backend):
+    X = datasets.make("blobs", "float32", 300, 3)
+    with entered(name) as library, environment(backend=backend):
+        Y = library.asarray(X)
+        Y = Y.bfloat16() if name == "torch-1" else Y.astype("bfloat16")
+        stored = library.numpy(Y.float() if name == "torch-1" else Y.astype("float32"))
+        assert (stored != X).any()
+        result = run(Y, 5, random_state=0)
+    truth = reference.kmeans(stored, 5, random_state=0)
+    assert library.numpy(result.centroids).dtype == np.float32
+    assert fingerprint(result) == fingerprint(truth)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_torch_layouts(backend):
+    X = datasets.make("blobs", "float32", 300, 3)
+    expected = fingerprint(run(X, 5, random_state=0))
+    with entered("torch-1") as torch, environment(backend=backend):
+        tensor = torch.asarray(X)
+        wide = torch.xp.zeros(600, 6)
+        wide[::2, ::2] = tensor
+        for view in (tensor.T.contiguous().T, wide[::2, ::2], tensor.requires_grad_()):
+            assert fingerprint(run(view, 5, random_state=0)) == expected
+
+
+def test_every_committed_hash_is_used():
+    assert sorted(EXPECTED) == sorted(case.name for case in SMALL + LARGE)

@@ -201,8 +201,7 @@ class MemoryBlocks:
         labels, sums = self._labels, self._sums
         ranges = iter(self._batches(n_clusters))
 
-        def work(_: int) -> tuple[int, int, ClusterSums]:
-            part = ClusterSums(n_clusters, self.grid, self.w is not None)
+        def work(_: int) -> tuple[int, int]:
             changed = rechecked = 0
             with np.errstate(all="ignore"):
                 while (batch := next(ranges, None)) is not None:
@@ -210,20 +209,17 @@ class MemoryBlocks:
                         new, left = assign_rows(
                             self.backend, self.x, lo, hi, norms, centers, self.dtype
                         )
-                        moved = (
-                            np.arange(hi - lo) if first else np.flatnonzero(new != labels[lo:hi])
-                        )
-                        self._add(part, lo + moved, new[moved], 1)
+                        old = labels[lo:hi]
+                        moved = np.arange(hi - lo) if first else np.flatnonzero(new != old)
+                        self._add(sums, lo + moved, new[moved], 1)
                         if not first:
-                            self._add(part, lo + moved, labels[lo:hi][moved], -1)
-                        labels[lo:hi] = new
+                            self._add(sums, lo + moved, old[moved], -1)
+                        old[:] = new
                         changed, rechecked = changed + len(moved), rechecked + left
-            return changed, rechecked, part
+            return changed, rechecked
 
         with self.session():
             results = self.backend.map(work, range(self.backend.n_threads))
-        for _, _, part in results:
-            sums.merge(part)
         return sum(r[0] for r in results), sum(r[1] for r in results)
 
     def _batches(self, n_clusters: int) -> list[list[tuple[int, int]]]:

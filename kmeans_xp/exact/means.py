@@ -15,6 +15,9 @@ from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["rounded_means"]
 
+# Entries worked on at a time: the float64 helpers stay small beside the centroids.
+_ENTRIES = 1 << 16
+
 _Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -34,25 +37,28 @@ def rounded_means(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
     ndarray, shape (K, D)
     """
     new = old.copy()
-    empty = sums.empty()
-    filled = np.setdiff1d(np.arange(len(old)), empty, assume_unique=True)
-    if not filled.size or not sums.values:
-        new[filled] = 0
-        return new
-    numerator = _double_double([v[filled] for v in sums.values], sums.grid.bits)
+    filled = np.setdiff1d(np.arange(len(old)), sums.empty(), assume_unique=True)
+    step = max(1, _ENTRIES // old.shape[1])
+    for i in range(0, len(filled), step):
+        new[filled[i : i + step]] = _some_means(sums, filled[i : i + step], old.dtype)
+    return new + old.dtype.type(0)  # -0 becomes +0
+
+
+def _some_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Means of a few clusters that have weight."""
+    numerator = _double_double([v[clusters] for v in sums.values], sums.grid.bits)
     if sums.weighted:
-        high, low, error = _double_double([v[filled] for v in sums.weights], sums.grid.bits)
+        high, low, error = _double_double([v[clusters] for v in sums.weights], sums.grid.bits)
     else:
-        high = sums.weights[0][filled].astype(np.float64)
+        high = sums.weights[0][clusters].astype(np.float64)
         low = error = np.zeros_like(high)
     with np.errstate(all="ignore"):  # what is not finite is not certain
         parts = _divide(numerator, (high[:, None], low[:, None], error[:, None]))
-        value, certain = _round(*parts, sums.grid.exponents, old.dtype)
-    new[filled] = value
+        value, certain = _round(*parts, sums.grid.exponents, dtype)
     rows, columns = np.nonzero(~certain)
     if rows.size:
-        new[filled[rows], columns] = _by_integers(sums, filled[rows], columns, old.dtype)
-    return new + old.dtype.type(0)  # -0 becomes +0
+        value[rows, columns] = _by_integers(sums, clusters[rows], columns, dtype)
+    return value
 
 
 def _double_double(levels: list[np.ndarray], bits: int) -> _Pair:

@@ -9,6 +9,7 @@ the same result.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -197,7 +198,7 @@ def grouped(labels: np.ndarray, n_clusters: int, n_features: int) -> Groups:
 
 
 class ClusterSums:
-    """Exact Σ w·x and Σ w of every cluster.
+    """Exact Σ w·x and Σ w of every cluster. Several threads may add at once.
 
     Attributes
     ----------
@@ -210,6 +211,7 @@ class ClusterSums:
     def __init__(self, n_clusters: int, grid: Grid, weighted: bool) -> None:
         self.grid, self.weighted = grid, weighted
         self.shape = (n_clusters, len(grid.exponents))
+        self._lock = threading.Lock()
         self.values: list[np.ndarray] = []
         self.weights: list[np.ndarray] = [np.zeros(n_clusters, dtype=np.int64)]
 
@@ -233,19 +235,18 @@ class ClusterSums:
         x = x[groups.order].astype(np.float64)
         w = None if w is None else w[groups.order]
         for level, integers in self.grid.value_terms(x, w):
-            self.value_level(level)[groups.present] += sign * groups.sum(integers)
+            part = sign * groups.sum(integers)
+            with self._lock:
+                self.value_level(level)[groups.present] += part
         if w is None:
-            self.weights[0] += sign * np.bincount(labels, minlength=self.shape[0])
+            part = sign * np.bincount(labels, minlength=self.shape[0])
+            with self._lock:
+                self.weights[0] += part
         else:
             for level, integers in self.grid.weight_terms(w):
-                self.weight_level(level)[groups.present] += sign * groups.sum(integers)
-
-    def merge(self, other: ClusterSums) -> None:
-        """Add another partial sum on the same grid."""
-        for level, part in enumerate(other.values):
-            self.value_level(level)[...] += part
-        for level, part in enumerate(other.weights):
-            self.weight_level(level)[...] += part
+                part = sign * groups.sum(integers)
+                with self._lock:
+                    self.weight_level(level)[groups.present] += part
 
     def value_exponents(self) -> np.ndarray:
         """Exponent of the unit of the last level, a column."""

@@ -15,7 +15,7 @@ from kmeans_xp.backends.generic import Frame, Tile
 from kmeans_xp.exact.bounds import FLOAT32, FLOAT64, TINY64, gamma, is_exact_grid, score_bound
 from kmeans_xp.exact.predicate import compare_scores
 
-__all__ = ["Centers", "assign_rows", "choose_frame", "prepare", "resolve"]
+__all__ = ["Assigned", "Centers", "assign_rows", "choose_frame", "prepare", "resolve"]
 
 # Scores beyond this could overflow float32 together with their error.
 _LARGEST_SCORE = 1e36
@@ -41,8 +41,8 @@ def choose_frame(sample: np.ndarray) -> Frame:
         reach = np.sort(np.abs(sample * 0.5 - median * 0.5).max(axis=1, initial=0.0) * 2)
     usual = float(reach[int(0.9 * (len(reach) - 1))])
     exponent = math.frexp(usual)[1] if 0 < usual < math.inf else 0
-    lowest = -120 if narrow else -1000  # a normal number of the working dtype
-    scale = 1.0 if abs(exponent) < 20 else math.ldexp(1.0, max(min(-exponent, 120), lowest))
+    limit = 120 if narrow else 1000  # the scale is a normal number of the working dtype
+    scale = 1.0 if abs(exponent) < 20 else math.ldexp(1.0, max(min(-exponent, limit), -limit))
     with np.errstate(over="ignore", under="ignore"):
         center = (median * scale).astype(np.float32)
     return Frame(scale, np.where(np.isfinite(center), center, np.float32(0)))
@@ -60,17 +60,27 @@ class Centers:
         The lowest index each of them has among the given ones.
     tile : Tile
         For the fast pass.
+    points : ndarray of float32, shape (U, D)
+        All of them, scaled and centred.
+    errors : ndarray of float64, shape (U,)
+        How far each point is from the centroid it stands for, at most.
     slope, offset, limit : float
-        A row x̂ is certified if its lead exceeds slope·|x̂| + offset and |x̂| < limit.
+        A row x̂ is certified if its lead exceeds slope·|x̂| + offset, twice the error of a score, and
+        |x̂| < limit.
+    far_norm : float
+        Smallest norm of the centroids left to the triangle inequality.
     """
 
     values: np.ndarray
     first: np.ndarray
     frame: Frame
     tile: Tile
+    points: np.ndarray
+    errors: np.ndarray
     slope: float
     offset: float
     limit: float
+    far_norm: float
 
 
 def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Centers:
@@ -87,8 +97,10 @@ def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Cen
         near = ~(norms > _FAR * np.median(norms))
         error = np.sqrt(np.square(exact - rounded).sum(axis=1)) * (1 + 1e-9) + 2 * FLOAT64 * norms
         bias = (-0.5 * np.einsum("ij,ij->i", exact, exact)).astype(np.float32)
-    rounded[~near] = 0
-    bias[~near] = _OUT_OF_REACH
+    points = rounded
+    if not near.all():
+        rounded = np.where(near[:, None], rounded, np.float32(0))
+        bias[~near] = _OUT_OF_REACH
     norm, far_norm = float(norms[near].max()), float(norms[~near].min(initial=math.inf))
     bound = score_bound(values.shape[1], norm, float(error[near].max()), input_unit=input_unit)
     reach = (far_norm - norm) / 2 * (1 - 1e-6)  # closer rows are nearer to every near centroid
@@ -98,53 +110,68 @@ def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Cen
     # the lead is rounded once when it is formed
     widen = 2 * (1 + 4 * FLOAT32)
     tile = Tile(rounded, bias)
-    return Centers(values, first, frame, tile, bound.slope * widen, bound.offset * widen, limit)
+    slope, offset = bound.slope * widen, bound.offset * widen
+    return Centers(values, first, frame, tile, points, error, slope, offset, limit, far_norm)
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Outcome of `assign_rows`.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (n,)
+        Nearest centroid of each row.
+    score, lead : ndarray of float32, shape (n,), or None
+        Fast score of the best centroid and its lead over the second best; None with one centroid.
+    certified : ndarray of bool, shape (n,)
+        Rows whose score and lead are within the bound and decided the label.
+    """
+
+    labels: np.ndarray
+    score: np.ndarray | None
+    lead: np.ndarray | None
+    certified: np.ndarray
 
 
 def assign_rows(
     backend: Backend,
     x: Any,
-    lo: int,
-    hi: int,
+    rows: slice | np.ndarray,
     norms: np.ndarray,
     centers: Centers,
     dtype: np.dtype[Any],
-) -> tuple[np.ndarray, int]:
-    """Nearest centroid of rows lo..hi, exactly; ties go to the lowest index.
+) -> Assigned:
+    """Nearest centroid of some rows, exactly; ties go to the lowest index.
 
     Parameters
     ----------
     backend : Backend
     x : array, shape (N, D)
         In the backend's namespace.
-    lo, hi : int
-        The rows.
+    rows : slice or ndarray of int64
+        Which rows.
     norms : ndarray of float32, shape (N,)
         Upper bounds of |x̂| (`Backend.row_norms`).
     centers : Centers
     dtype : numpy.dtype
         Working dtype of rows on the host.
-
-    Returns
-    -------
-    labels : ndarray of int32, shape (hi - lo,)
-    rechecked : int
-        Rows that the fast pass could not certify.
     """
+    size = norms[rows].astype(np.float64)
     if len(centers.values) == 1:
-        return np.full(hi - lo, centers.first[0], dtype=np.int32), 0
-    rows = backend.frame_rows(x, lo, hi, centers.frame)
-    nearest, lead = backend.top_two(rows, centers.tile)
-    size = norms[lo:hi].astype(np.float64)
-    certified = (
-        (lead > centers.slope * size + centers.offset) & (lead < 3e38) & (size < centers.limit)
-    )
+        labels = np.full(len(size), centers.first[0], dtype=np.int32)
+        return Assigned(labels, None, None, np.ones(len(size), dtype=bool))
+    framed = backend.frame_rows(x, rows, centers.frame)
+    nearest, score, lead = (part[: len(size)] for part in backend.top_two(framed, centers.tile))
+    certified = lead > centers.slope * size + centers.offset
+    certified &= (lead < 3e38) & (size < centers.limit)
     left = np.flatnonzero(~certified)
     step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
     for i in range(0, len(left), step):
         some = left[i : i + step]
-        nearest[some] = resolve(backend.gather(x, lo + some, dtype), centers)
-    return centers.first[nearest], len(left)
+        which = some + rows.start if isinstance(rows, slice) else rows[some]
+        nearest[some] = resolve(backend.gather(x, which, dtype), centers)
+    return Assigned(centers.first[nearest], score, lead, certified)
 
 
 def resolve(rows: np.ndarray, centers: Centers) -> np.ndarray:

@@ -129,7 +129,7 @@ def kmeans(
     x = as_array(X)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
-    check_algorithm(algorithm)
+    algorithm = check_algorithm(algorithm)
     check_device(device)
     start = _Start(x, init, n_clusters, init_size)
     n_starts = _number_of_starts(n_init, init)
@@ -137,7 +137,7 @@ def kmeans(
         raise TypeError(f"callback must be callable, got {callback!r}")
     check_random_state(random_state)
     w = check_weights(sample_weight, x)
-    blocks = open_blocks(x, w, centroid_dtype(x), device)
+    blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm)
     words = Words(random_state)
     best: tuple[float, Any, Any, LoopResult] | None = None
     with blocks.session():

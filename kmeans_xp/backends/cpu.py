@@ -75,14 +75,14 @@ class NumpyBackend(Backend):
         """Rows with the given indices in the working dtype."""
         return x[rows].astype(dtype, copy=False)
 
-    def frame_rows(self, x: np.ndarray, lo: int, hi: int, frame: Frame) -> np.ndarray:
-        """Rows lo..hi, scaled and centred, float32."""
-        block = x[lo:hi]
+    def frame_rows(self, x: np.ndarray, rows: slice | np.ndarray, frame: Frame) -> np.ndarray:
+        """Rows, scaled and centred, float32."""
+        block = x[rows]
         work = np.float32 if block.dtype.kind == "f" and block.dtype.itemsize <= 4 else np.float64
         if frame.scale != 1.0:
             block = np.multiply(block, frame.scale, dtype=work)
-        rows = np.subtract(block, frame.center, dtype=work, order="C")
-        return rows.astype(np.float32, copy=False)
+        framed = np.subtract(block, frame.center, dtype=work, order="C")
+        return framed.astype(np.float32, copy=False)
 
     def row_norms(self, rows: np.ndarray) -> np.ndarray:
         """Upper bounds of |x̂|, float32."""
@@ -92,16 +92,16 @@ class NumpyBackend(Backend):
         """Products of a few centres with framed rows, float32, shape (m, n)."""
         return centers @ rows.T
 
-    def top_two(self, rows: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-        """Index of the best score of every row, and its lead over the second best."""
+    def top_two(self, rows: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Index of the best score of every row, that score, and its lead over the second best."""
         scores = rows @ tile.centers.T
         scores += tile.bias
         every = np.arange(len(rows))
         best = scores.argmax(axis=1)
-        lead = scores[every, best]
+        score = scores[every, best]
         scores[every, best] = np.finfo(np.float32).min
-        lead -= scores[every, scores.argmax(axis=1)]
-        return best.astype(np.int32), lead
+        lead = score - scores[every, scores.argmax(axis=1)]
+        return best.astype(np.int32), score, lead
 
     def cluster_sums(
         self,

@@ -111,15 +111,16 @@ class Backend:
         index = from_numpy(padded.astype(self.index_dtype), x)
         return self.xp.take(x, index, axis=0)
 
-    def frame_rows(self, x: Any, lo: int, hi: int, frame: Frame) -> Any:
-        """Rows lo..hi, scaled and centred, each value rounded at most twice."""
+    def frame_rows(self, x: Any, rows: slice | np.ndarray, frame: Frame) -> Any:
+        """Rows, scaled and centred, each value rounded at most twice; more rows may follow them."""
         xp = self.xp
         work = xp.float32 if centroid_dtype(x) == np.float32 else xp.float64
-        rows = xp.astype(x[lo:hi, :], work)
+        chosen = x[rows, :] if isinstance(rows, slice) else self._take(x, rows)
+        framed = xp.astype(chosen, work)
         if frame.scale != 1.0:
-            rows = rows * frame.scale
+            framed = framed * frame.scale
         center = xp.astype(from_numpy(frame.center, x), work)
-        return xp.astype(rows - center[None, :], xp.float32)
+        return xp.astype(framed - center[None, :], xp.float32)
 
     def row_norms(self, rows: Any) -> np.ndarray:
         """Upper bounds of |x̂|, float32."""
@@ -135,8 +136,8 @@ class Backend:
         product = xp.matmul(points, xp.matrix_transpose(xp.astype(rows, self.pass_dtype)))
         return to_numpy(xp.astype(product, xp.float32))
 
-    def top_two(self, rows: Any, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-        """Index of the best score of every row, and its lead over the second best."""
+    def top_two(self, rows: Any, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Index of the best score of every row, that score, and its lead over the second best."""
         xp = self.xp
         centers = xp.astype(from_numpy(tile.centers, rows), self.pass_dtype)
         bias = xp.astype(from_numpy(tile.bias, rows), self.pass_dtype)
@@ -148,8 +149,13 @@ class Backend:
         columns = xp.arange(scores.shape[1], device=self.device)
         lowest = xp.asarray(float(np.finfo(np.float32).min), dtype=scores.dtype, device=self.device)
         others = xp.where(columns[None, :] == best[:, None], lowest, scores)
-        lead = xp.max(scores, axis=1) - xp.max(others, axis=1)
-        return to_numpy(best).astype(np.int32), to_numpy(lead).astype(np.float64)
+        top = xp.max(scores, axis=1)
+        lead = top - xp.max(others, axis=1)
+        return (
+            to_numpy(best).astype(np.int32),
+            to_numpy(top).astype(np.float32),
+            to_numpy(lead).astype(np.float32),
+        )
 
     def cluster_sums(
         self,

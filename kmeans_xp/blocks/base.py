@@ -69,6 +69,7 @@ class Blocks(Protocol):
     n_rows: int
     n_features: int
     dtype: np.dtype[Any]
+    algorithm: str
 
     def session(self) -> AbstractContextManager[None]:
         """Context of a fit: threads are kept, library settings held."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.assignment import assign_rows, choose_frame, prepare
+from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
@@ -23,12 +23,21 @@ from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
 from kmeans_xp.exact.means import rounded_means
 from kmeans_xp.exact.potentials import accurate_distances, rounded_products
 from kmeans_xp.exact.sums import ClusterSums, Grid, square_sum
+from kmeans_xp.pruning import Bounds, Drift
 
 __all__ = ["MemoryBlocks"]
 
 # Values one exact partial sum holds in float64 at a time.
 _SUM_ENTRIES = 1 << 18
 _SAMPLE = 1000
+# Rows a worker takes at a time, where it looks for those that bounds leave open.
+_BATCH_ROWS = 1 << 16
+# With algorithm "auto" bounds are kept once fewer rows than this change their label.
+_FEW_CHANGES = 0.1
+# Measuring open rows against their own centroid first pays from this many centroids.
+_TIGHTEN = 16
+# Picking open rows out pays up to this fraction.
+_MOST_ROWS = 0.6
 # Values below this may meet the underflow limit on their way through a pass, by item size.
 _NEAR_UNDERFLOW = {4: 2.0**-60, 8: 2.0**-500}
 
@@ -65,6 +74,7 @@ class MemoryBlocks:
     ) -> None:
         self.x, self.w, self.like = x, w, like
         self.dtype = np.dtype(dtype)
+        self.algorithm = "auto"
         self.n_rows, self.n_features = int(x.shape[0]), int(x.shape[1])
         self.backend: Backend = backend_for(x)
         with self.session():
@@ -131,6 +141,8 @@ class MemoryBlocks:
         """Forget the labels, before another start."""
         self._labels: np.ndarray | None = None
         self._sums: ClusterSums | None = None
+        self._bounds: Bounds | None = None
+        self._changed: int | None = None
 
     def step(self, handle: np.ndarray) -> Step:
         """One iteration: assign every row, then move every centroid."""
@@ -188,44 +200,97 @@ class MemoryBlocks:
     # ---- inside an iteration
 
     def _assign(self, centroids: np.ndarray) -> tuple[int, int]:
-        """Label every row and bring the exact sums up to date; counts changed and rechecked
-        rows.
-        """
+        """Label every row, bring the exact sums up to date; counts changed and rechecked rows."""
         n_clusters = len(centroids)
         centers = prepare(centroids, self.frame, self.backend.input_unit)
-        norms = self.row_norms()
-        first = self._labels is None
         if self._labels is None or self._sums is None:
-            self._labels = np.empty(self.n_rows, dtype=np.int32)
+            self._labels = np.full(self.n_rows, -1, dtype=np.int32)
             self._sums = ClusterSums(n_clusters, self.grid, self.w is not None)
-        labels, sums = self._labels, self._sums
-        ranges = iter(self._batches(n_clusters))
+        drift = self._drift(centroids, centers)
+        norms = self.row_norms()
+        batches = iter(self._batches(n_clusters))
 
-        def work(_: int) -> tuple[int, int]:
-            changed = rechecked = 0
+        def work(_: int) -> np.ndarray:
+            counts = np.zeros(2, dtype=np.int64)
             with np.errstate(all="ignore"):
-                while (batch := next(ranges, None)) is not None:
-                    for lo, hi in batch:
-                        new, left = assign_rows(
-                            self.backend, self.x, lo, hi, norms, centers, self.dtype
-                        )
-                        old = labels[lo:hi]
-                        moved = np.arange(hi - lo) if first else np.flatnonzero(new != old)
-                        self._add(sums, lo + moved, new[moved], 1)
-                        if not first:
-                            self._add(sums, lo + moved, old[moved], -1)
-                        old[:] = new
-                        changed, rechecked = changed + len(moved), rechecked + left
-            return changed, rechecked
+                while (batch := next(batches, None)) is not None:
+                    counts += self._assign_batch(batch, centers, norms, drift)
+            return counts
 
         with self.session():
-            results = self.backend.map(work, range(self.backend.n_threads))
-        return sum(r[0] for r in results), sum(r[1] for r in results)
+            parts = self.backend.map(work, range(self.backend.n_threads))
+        changed, rechecked = np.sum(parts, axis=0)
+        self._changed = int(changed)
+        return int(changed), int(rechecked)
 
-    def _batches(self, n_clusters: int) -> list[list[tuple[int, int]]]:
-        ranges = self.ranges(n_clusters)
-        size = max(1, len(ranges) // (8 * self.backend.n_threads))
-        return [ranges[i : i + size] for i in range(0, len(ranges), size)]
+    def _drift(self, centroids: np.ndarray, centers: Centers) -> Drift | None:
+        """How far the bounds must give way; None where there are none and every row is assigned."""
+        if self._bounds is None and self.algorithm != "lloyd":
+            few = self._changed is not None and self._changed < _FEW_CHANGES * self.n_rows
+            if (few or self.algorithm != "auto") and len(centroids) > 1:
+                self._bounds = Bounds(self.n_rows)
+        return None if self._bounds is None else self._bounds.follow(centroids, centers)
+
+    def _assign_batch(
+        self, batch: tuple[int, int], centers: Centers, norms: np.ndarray, drift: Drift | None
+    ) -> tuple[int, int]:
+        """Assign the rows of a batch that bounds cannot settle; counts changed and rechecked."""
+        changed = rechecked = 0
+        for rows in self._open_rows(batch, centers, drift):
+            new = assign_rows(self.backend, self.x, rows, norms, centers, self.dtype)
+            changed += self._relabel(rows, new.labels)
+            rechecked += int(np.count_nonzero(~new.certified))
+            if self._bounds is not None:
+                self._bounds.renew(rows, new, centers, norms)
+        return changed, rechecked
+
+    def _open_rows(
+        self, batch: tuple[int, int], centers: Centers, drift: Drift | None
+    ) -> Iterator[slice | np.ndarray]:
+        """Blocks of the rows of a batch whose nearest centroid is not settled by bounds."""
+        assert self._labels is not None
+        lo, hi = batch
+        step = self.backend.block_rows(self.n_features, len(centers.first))
+        if self._bounds is not None and drift is not None:
+            still = self._bounds.age(lo, hi, self._labels[lo:hi], drift)
+            if len(still) < _MOST_ROWS * (hi - lo):
+                for i in range(0, len(still), step):
+                    some = still[i : i + step]
+                    if len(centers.first) >= _TIGHTEN:
+                        some = some[self._still_open(some, centers, drift)]
+                    if some.size:
+                        yield some
+                return
+        for i in range(lo, hi, step):
+            yield slice(i, min(i + step, hi))
+
+    def _still_open(self, rows: np.ndarray, centers: Centers, drift: Drift) -> np.ndarray:
+        """Measure rows against their own centroids; True where bounds still do not settle them."""
+        assert self._labels is not None
+        assert self._bounds is not None
+        framed = to_numpy(self.backend.frame_rows(self.x, rows, self.frame))[: len(rows)]
+        return self._bounds.tighten(rows, self._labels[rows], framed, centers, drift.half)
+
+    def _relabel(self, rows: slice | np.ndarray, new: np.ndarray) -> int:
+        """Store labels and move the sums of the rows that changed; counts them."""
+        assert self._labels is not None
+        assert self._sums is not None
+        old = self._labels[rows]
+        moved = np.flatnonzero(new != old)
+        if moved.size:
+            which = moved + rows.start if isinstance(rows, slice) else rows[moved]
+            self._add(self._sums, which, new[moved], 1)
+            known = old[moved] >= 0
+            self._add(self._sums, which[known], old[moved][known], -1)
+            self._labels[which] = new[moved]
+        return len(moved)
+
+    def _batches(self, n_clusters: int) -> list[tuple[int, int]]:
+        """Ranges of several blocks each: enough of them to keep all threads busy."""
+        step = self.backend.block_rows(self.n_features, n_clusters)
+        blocks = -(-self.n_rows // step)
+        size = step * max(1, min(blocks // (8 * self.backend.n_threads), _BATCH_ROWS // step))
+        return [(lo, min(lo + size, self.n_rows)) for lo in range(0, self.n_rows, size)]
 
     def _add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:
         for i in range(0, len(rows), self._sum_rows):
@@ -240,7 +305,7 @@ class MemoryBlocks:
 
             def fill(bounds: tuple[int, int]) -> None:
                 with np.errstate(all="ignore"):
-                    rows = self.backend.frame_rows(self.x, *bounds, self.frame)
+                    rows = self.backend.frame_rows(self.x, slice(*bounds), self.frame)
                     norms[slice(*bounds)] = self.backend.row_norms(rows)
 
             with self.session():

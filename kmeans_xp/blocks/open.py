@@ -18,7 +18,11 @@ __all__ = ["open_blocks"]
 
 
 def open_blocks(
-    x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None = None
+    x: Any,
+    w: np.ndarray | None,
+    dtype: np.dtype[Any],
+    device: str | None = None,
+    algorithm: str = "auto",
 ) -> Blocks:
     """Put an array where it will be computed.
 
@@ -35,7 +39,15 @@ def open_blocks(
         float32 or float64: the dtype of the centroids.
     device : "cuda" or None
         "cuda" computes host data on the current CUDA device.
+    algorithm : str
+        Whether to keep bounds: "lloyd" never does, "auto" once they pay.
     """
+    blocks = _open(x, w, dtype, device)
+    blocks.algorithm = algorithm
+    return blocks
+
+
+def _open(x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None) -> Blocks:
     if forced_generic():
         return MemoryBlocks(x, w, dtype, x)
     host = zero_copy_numpy(x)
@@ -52,7 +64,7 @@ def open_blocks(
         warnings.warn(
             f"the CUDA kernels cannot be used here, using CuPy's own functions: {reason}",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return MemoryBlocks(on_device, w, dtype, x)
 

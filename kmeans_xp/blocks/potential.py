@@ -128,7 +128,7 @@ class HostPotential:
         with np.errstate(all="ignore"):
             points = (centers.astype(np.float64) * frame.scale - frame.center).astype(np.float32)
             sizes = np.einsum("ij,ij->i", points, points)
-            rows = blocks.backend.frame_rows(blocks.x, lo, hi, frame)
+            rows = blocks.backend.frame_rows(blocks.x, slice(lo, hi), frame)
             norms = self.norms[lo:hi].astype(np.float64)
             near = blocks.backend.cross(rows, -2 * points) + sizes[:, None]
             # potentials in the units of the float32 pass; rounding to 12 bits moves them by 2^-12

@@ -239,11 +239,11 @@ def converge(shape: tuple[int, int, int], limit: int = 400) -> list[dict[str, An
 
         def fit(loop: DeviceLloyd = loop) -> tuple[int, Any]:
             handle = loop.start(init)
-            for iteration in range(1, limit + 1):
+            iteration, changed = 0, 1
+            while changed and iteration < limit:
                 state = loop.step(handle)
-                handle = state.centroids
-                if state.changed == 0:
-                    break
+                handle, changed = state.centroids, state.changed
+                iteration += 1
             loop.settle(handle)
             return iteration, handle
 

@@ -58,7 +58,10 @@ def to_numpy(x: Any) -> np.ndarray:
     if isinstance(x, np.ndarray):
         return x
     if is_torch_array(x):
-        return np.asarray(x.detach().cpu().resolve_neg().numpy())
+        x = x.detach().cpu().resolve_neg()
+        if str(x.dtype) == "torch.bfloat16":  # NumPy has none; float32 holds it exactly
+            x = x.float()
+        return np.asarray(x.numpy())
     if is_cupy_array(x):
         return np.asarray(x.get())
     if is_jax_array(x):

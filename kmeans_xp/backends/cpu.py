@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
 
-from kmeans_xp.backends.generic import Backend, Frame, Tile, _upper_norms
+from kmeans_xp.backends.generic import Backend, Frame, Tile, _upper_norms, quiet
 from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["NumpyBackend", "thread_count"]
+
+# Values from which loading the compiled kernels pays.
+_SMALL = 1 << 14
+# `preferred_scores` with compiled kernels, which cut blocks into tiles themselves.
+_COMPILED_SCORES = 1 << 20
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,13 +39,34 @@ def thread_count() -> int:
         return os.cpu_count() or 1
 
 
+def kernels(x: np.ndarray) -> ModuleType | None:
+    """Compiled kernels for this array, if numba is there and KMEANS_XP_NUMBA does not forbid it.
+
+    By default arrays that are too small to pay for loading them do without; KMEANS_XP_NUMBA=1 loads
+    them always, and fails where numba is missing.
+    """
+    choice = os.environ.get("KMEANS_XP_NUMBA", "auto")
+    if choice not in ("auto", "0", "1"):
+        raise ValueError(f"KMEANS_XP_NUMBA must be 'auto', '0' or '1', got {choice!r}")
+    if choice == "0" or (choice == "auto" and (x.size < _SMALL or not find_spec("numba"))):
+        return None
+    from kmeans_xp.backends import cpu_numba
+
+    return cpu_numba
+
+
 class NumpyBackend(Backend):
     """Arrays in host memory, of any layout and byte order."""
 
     preferred_scores = 1 << 18
 
     def __init__(self, x: np.ndarray) -> None:
-        self._threads = thread_count()
+        super().__init__(x)
+        self._fast = kernels(x)
+        if self._fast is not None:
+            self.preferred_scores = _COMPILED_SCORES
+        # without threadpoolctl BLAS brings its own threads: one worker leaves them to it
+        self._threads = thread_count() if find_spec("threadpoolctl") else 1
         self._pool: ThreadPoolExecutor | None = None
         self._inside = False
 
@@ -55,7 +83,7 @@ class NumpyBackend(Backend):
             return
         self._inside = True
         try:
-            with _blas_threads(1), ThreadPoolExecutor(self._threads, "kmeans_xp") as pool:
+            with _BlasHeld(), quiet(), ThreadPoolExecutor(self._threads, "kmeans_xp") as pool:
                 self._pool = pool if self._threads > 1 else None
                 yield
         finally:
@@ -65,7 +93,12 @@ class NumpyBackend(Backend):
         """Apply `function` to every item, in the session's threads."""
         if self._pool is None:
             return [function(item) for item in items]
-        return list(self._pool.map(function, items))
+
+        def quietly(item: T) -> R:
+            with quiet():  # a worker has floating-point settings of its own
+                return function(item)
+
+        return list(self._pool.map(quietly, items))
 
     def host(self, x: np.ndarray, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows lo..hi in the working dtype (a view where it is that already)."""
@@ -78,6 +111,9 @@ class NumpyBackend(Backend):
     def frame_rows(self, x: np.ndarray, rows: slice | np.ndarray, frame: Frame) -> np.ndarray:
         """Rows, scaled and centred, float32."""
         block = x[rows]
+        if self._fast is not None and self._fast.suits(block):
+            compiled: np.ndarray = self._fast.frame(block, frame)
+            return compiled
         work = np.float32 if block.dtype.kind == "f" and block.dtype.itemsize <= 4 else np.float64
         if frame.scale != 1.0:
             block = np.multiply(block, frame.scale, dtype=work)
@@ -94,6 +130,9 @@ class NumpyBackend(Backend):
 
     def top_two(self, rows: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Index of the best score of every row, that score, and its lead over the second best."""
+        if self._fast is not None:
+            best, score, lead = self._fast.top_two(rows, tile.centers, tile.bias)
+            return best, score, lead
         scores = rows @ tile.centers.T
         scores += tile.bias
         every = np.arange(len(rows))
@@ -112,13 +151,34 @@ class NumpyBackend(Backend):
         sums: ClusterSums,
         sign: int,
     ) -> None:
-        """Add rows to exact sums, grouped by label."""
+        """Add rows to exact sums: in place by compiled kernels, else grouped by label."""
+        if self._fast is not None and w is None and self._fast.suits(x):
+            left = self._fast.add_rows(x, rows, labels, sums, sign)
+            rows, labels = rows[left], labels[left]
         sums.add(x[rows], w, labels, sign)
 
 
-def _blas_threads(n: int) -> contextlib.AbstractContextManager[Any]:
-    try:
-        from threadpoolctl import threadpool_limits
-    except ModuleNotFoundError:
-        return contextlib.nullcontext()
-    return threadpool_limits(n, user_api="blas")
+class _BlasHeld:
+    """Holds BLAS to one thread while any fit runs; the last one to leave restores it."""
+
+    _lock = threading.Lock()
+    _count = 0
+    _limits: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if _BlasHeld._count == 0:
+                try:
+                    from threadpoolctl import threadpool_limits
+
+                    _BlasHeld._limits = threadpool_limits(1, user_api="blas")
+                except ModuleNotFoundError:
+                    _BlasHeld._limits = None
+            _BlasHeld._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            _BlasHeld._count -= 1
+            if _BlasHeld._count == 0 and _BlasHeld._limits is not None:
+                _BlasHeld._limits.restore_original_limits()
+                _BlasHeld._limits = None

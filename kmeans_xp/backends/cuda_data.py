@@ -1,4 +1,4 @@
-"""What is done once per array: scale, centring point, half-precision copies, grids of the columns."""
+"""What is done once per array: scale, centring point, half-precision copies, grids of columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ NO_BIT = 4096  # column_stats found no nonzero element
 
 
 def _sample_frame(sample: np.ndarray) -> tuple[int, np.ndarray, float]:
-    """Return (e, middle, size): sample * 2^e has its median at `middle` and typical rows of length `size` about it."""
+    """Return (e, middle, size).
+
+    sample * 2^e has its median at `middle` and typical rows of length `size` about it.
+    """
     with np.errstate(all="ignore"):
         reach = np.quantile(np.abs(sample).max(axis=1), 0.995, method="lower")
         if reach == 0:
@@ -33,7 +36,7 @@ def _sample_frame(sample: np.ndarray) -> tuple[int, np.ndarray, float]:
 
 
 class Grid:
-    """The power-of-two frame of the exact sums: |x| < 2^top per column, every x a multiple of 2^bottom."""
+    """The frame of the exact sums: per column |x| < 2^top, every x a multiple of 2^bottom."""
 
     def __init__(self, largest: np.ndarray, lowest: np.ndarray) -> None:
         self.top = np.where(largest > 0, np.frexp(largest)[1], 0).astype(np.int64)
@@ -78,7 +81,9 @@ class Rows:
             raise DeviceUnsupported(f"shape {X.shape} exceeds 2^31 rows or 65,536 columns")
         self.bits = X.dtype.itemsize * 8
         self.Dp = padded(self.D)
-        self._claim(memory_limit)
+        self._limit = memory_limit
+        self._target = target
+        self.claim(40 * self.N)  # labels and lists
         kernels = plain_variant(("prepare.cu",), X_BITS=self.bits)
 
         def kernel(name: str) -> Kernel:
@@ -88,33 +93,93 @@ class Rows:
         self._read_columns(kernel("column_stats"), target)
         self._read_weights(weights, kernel("weight_stats"), blocks)
         self._choose_frame(kernel("largest_norm"), blocks)
-        self.hi = cp.empty((self.N, self.Dp), cp.uint16)
-        self.lo = cp.empty((self.N, self.Dp), cp.uint16)
-        self.norms = cp.empty((self.N, 2), cp.float32)
-        kernel("split_rows")(
-            blocks,
-            self.X,
-            self.centre,
-            np.int32(self.N),
-            np.int32(self.D),
-            np.int32(self.Dp),
-            np.float64(self.scale),
-            np.float64(self.limit),
-            self.hi,
-            self.lo,
-            self.norms,
-        )
+        self._halves: tuple[Any, Any, Any] | None = None
 
-    def _claim(self, memory_limit: int | None) -> None:
+    def halves(self) -> tuple[Any, Any, Any]:
+        """Return the half-precision copy hi, its remainder lo and the norms; made on first use."""
         import cupy as cp
 
-        wanted = self.N * (4 * self.Dp + 8 + 24)
-        if memory_limit is None:
+        if self._halves is None:
+            self.claim(self.N * (4 * self.Dp + 8))
+            hi = cp.empty((self.N, self.Dp), cp.uint16)
+            lo = cp.empty((self.N, self.Dp), cp.uint16)
+            norms = cp.empty((self.N, 2), cp.float32)
+            variant = plain_variant(("prepare.cu",), X_BITS=self.bits)
+            Kernel(variant, "split_rows", self._target, threads=256)(
+                self._target.multiprocessors * 8,
+                self.X,
+                self.centre,
+                np.int32(self.N),
+                np.int32(self.D),
+                np.int32(self.Dp),
+                np.float64(self.scale),
+                np.float64(self.limit),
+                hi,
+                lo,
+                norms,
+            )
+            self._halves = hi, lo, norms
+        return self._halves
+
+    def on_host(self, index: np.ndarray) -> np.ndarray:
+        """Return rows of X on the host."""
+        import cupy as cp
+
+        return np.asarray(self.X[cp.asarray(np.asarray(index, dtype=np.int64))].get())
+
+    def column_sums(
+        self, target: Target, *, power: int, weighted: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return exact column sums of x or x^2 as (levels, exponents), both (L, D)."""
+        import cupy as cp
+
+        weighted = weighted and self.weights is not None
+        spread, top = power * self.grid.spread, power * self.grid.top
+        factors: tuple[float, ...] = (1.0, 1.0)
+        weights = self.X
+        if weighted:
+            spread, top = spread + self.weight_grid.spread, top + self.weight_grid.top
+            factors = tuple(float(f[0]) for f in self.weight_grid.factors())
+            weights = self.weights
+        n_levels = levels_for(spread)
+        levels = cp.zeros((n_levels, self.D), cp.int64)
+        variant = plain_variant(
+            ("moments.cu",), X_BITS=self.bits, POWER=power, WEIGHTED=int(weighted)
+        )
+        threads = self.D * -(-target.multiprocessors * 1024 // self.D)
+        Kernel(variant, "column_sums", target, threads=256)(
+            -(-threads // 256),
+            self.X,
+            weights,
+            np.int64(self.N) * self.D,
+            np.int32(self.D),
+            np.int64(threads),
+            *(cp.asarray(f) for f in self.grid.factors()),
+            *(np.float64(f) for f in factors),
+            levels,
+            np.int32(n_levels),
+        )
+        return levels.get(), (-24 - 32 * np.arange(n_levels))[:, None] + top
+
+    def claim(self, wanted: int) -> None:
+        """Make sure that so many bytes may be taken beside X.
+
+        Raises
+        ------
+        MemoryError
+            If not; the message says how many bytes were wanted.
+        """
+        import cupy as cp
+
+        room = self._limit
+        if room is None:
             free = cp.cuda.Device().mem_info[0] + cp.get_default_memory_pool().free_bytes()
-            memory_limit = free - free // 20
-        if wanted > memory_limit:
+            room = free - free // 20
+        else:
+            self._limit = max(0, room - wanted)
+        if wanted > room:
             raise MemoryError(
-                f"the CUDA loop wants {wanted:,} bytes beside X and may use {memory_limit:,}; "
+                f"the CUDA loop wants {wanted:,} bytes beside X and may use {room:,}; "
                 "stream the rows from host memory instead"
             )
 
@@ -128,7 +193,7 @@ class Rows:
         size = np.int64(N) * D
         kernel(-(-threads // 256), self.X, size, np.int32(D), np.int64(threads), largest, lowest)
         self.grid = Grid(largest.get().view(np.float64), lowest.get())
-        # float64 distances are taken on x * distance_scale, |x| < 1 then; narrower data need no scale
+        # float64 distances are taken on x * distance_scale, below 1; narrower data need no scale
         top = int(self.grid.top.max()) if self.bits == 64 else 0
         self.distance_scale = math.ldexp(1.0, -max(-1000, min(1000, top)))
 
@@ -149,7 +214,7 @@ class Rows:
         self.levels = levels_for(spread)
 
     def _choose_frame(self, kernel: Kernel, blocks: int) -> None:
-        """Pick scale and centre from a sample; a few far rows must not cost the others their precision."""
+        """Pick scale and centre from a sample; far rows must not cost others their precision."""
         import cupy as cp
 
         count = max(1, min(self.N, SAMPLE_ROWS, SAMPLE_SIZE // self.D))

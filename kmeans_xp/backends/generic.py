@@ -80,7 +80,8 @@ class Backend:
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
         """Hold this backend's thread settings."""
-        yield
+        with quiet():
+            yield
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Apply `function` to every item."""
@@ -194,6 +195,11 @@ class Backend:
             sums.value_level(level)[...] += sign * part
             level += 1
         sums.weights[0] += sign * np.bincount(labels, minlength=sums.shape[0])
+
+
+def quiet() -> np.errstate:
+    """Silence floating-point warnings: what is not finite or not normal is never certified."""
+    return np.errstate(all="ignore")
 
 
 def _upper_norms(squares: np.ndarray, n_features: int) -> np.ndarray:

@@ -1,13 +1,15 @@
 """Compiles the CUDA kernels for the device at hand and keeps the result on disk.
 
-`cupy.cuda.nvrtc` is used directly, because `RawModule` cannot name architectures such as sm_90a. A compiled kernel
-(cubin) is stored under a key of its source, options, architecture and NVRTC version, in `KMEANS_XP_CACHE_DIR` or the
-user's cache directory. A cache that cannot be written costs time, never correctness.
+`cupy.cuda.nvrtc` is used directly, because `RawModule` cannot name architectures such as sm_90a.
+A compiled kernel (cubin) is stored under a key of its source, options, architecture and NVRTC
+version, in `KMEANS_XP_CACHE_DIR` or the user's cache directory. A cache that cannot be written
+costs time, never correctness.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import sys
@@ -40,6 +42,7 @@ def cache_directory() -> Path:
     return Path(base) / "kmeans_xp"
 
 
+@functools.lru_cache(maxsize=64)
 def assemble(files: tuple[str, ...], prelude: str = "") -> str:
     """Return one translation unit: the prelude, then the named kernel files in order."""
     return prelude + "".join((KERNELS / name).read_text() for name in files)
@@ -51,7 +54,8 @@ def compile_source(source: str, defines: tuple[tuple[str, int], ...], arch: str)
     Raises
     ------
     DeviceUnsupported
-        If NVRTC does not know the architecture or rejects the source; the message ends with its log.
+        If NVRTC does not know the architecture or rejects the source; the message ends with its
+        log.
     """
     from cupy.cuda import nvrtc
 
@@ -67,10 +71,16 @@ def compile_source(source: str, defines: tuple[tuple[str, int], ...], arch: str)
         nvrtc.destroyProgram(program)
 
 
-def _key(source: str, defines: tuple[tuple[str, int], ...], arch: str) -> str:
+def version() -> tuple[int, int]:
+    """Version of NVRTC."""
     from cupy.cuda import nvrtc
 
-    parts = (source, repr(defines), arch, repr(OPTIONS), repr(nvrtc.getVersion()))
+    major, minor = nvrtc.getVersion()
+    return major, minor
+
+
+def _key(source: str, defines: tuple[tuple[str, int], ...], arch: str) -> str:
+    parts = (source, repr(defines), arch, repr(OPTIONS), repr(version()))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -100,7 +110,7 @@ def cubin(source: str, defines: tuple[tuple[str, int], ...], arch: str) -> tuple
 
 
 def load(source: str, defines: tuple[tuple[str, int], ...], arch: str) -> Any:
-    """Return the kernels as a `cupy.cuda.function.Module` of the current device, compiled at most once."""
+    """Return the kernels as a module of the current device, compiled and loaded at most once."""
     import cupy as cp
     from cupy.cuda.function import Module
 

@@ -1,4 +1,4 @@
-"""What the device must have computed, found without its kernels: float64 with a bound, then fractions."""
+"""What the device must have computed: float64 with a bound, then fractions."""
 
 from __future__ import annotations
 

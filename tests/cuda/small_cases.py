@@ -1,4 +1,7 @@
-"""A few small problems through every kernel, for compute-sanitizer: ``python -m tests.cuda.small_cases``."""
+"""Small problems through every kernel, for compute-sanitizer.
+
+``python -m tests.cuda.small_cases``
+"""
 
 from __future__ import annotations
 

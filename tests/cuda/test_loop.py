@@ -144,11 +144,11 @@ def test_layouts_are_copied_and_left_alone(cp):
 def fit(cp, X, C, *, limit=60, **options):
     loop = DeviceLloyd(cp.asarray(X), **options)
     handle = loop.start(C)
-    for iteration in range(1, limit + 1):
+    iteration, changed = 0, 1
+    while changed and iteration < limit:
         state = loop.step(handle)
-        handle = state.centroids
-        if state.changed == 0:
-            break
+        handle, changed = state.centroids, state.changed
+        iteration += 1
     loop.settle(handle)
     return iteration, loop.labels().get().tobytes(), loop.fetch(handle).tobytes()
 

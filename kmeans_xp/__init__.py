@@ -7,13 +7,12 @@ from kmeans_xp.lloyd import State
 from kmeans_xp.result import KMeansResult, fingerprint
 
 if TYPE_CHECKING:
-    from kmeans_xp.estimators import KMeans
+    from kmeans_xp.estimators import KMeans as KMeans
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConvergenceWarning",
-    "KMeans",
     "KMeansResult",
     "State",
     "fingerprint",
@@ -21,6 +20,10 @@ __all__ = [
     "kmeans_plusplus",
     "predict",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "KMeans"])
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,15 @@ import numpy as np
 
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.generic import Frame, Tile
-from kmeans_xp.exact.bounds import FLOAT32, FLOAT64, TINY64, gamma, is_exact_grid, score_bound
+from kmeans_xp.exact.bounds import (
+    FLOAT32,
+    FLOAT64,
+    TINY32,
+    TINY64,
+    gamma,
+    is_exact_grid,
+    score_bound,
+)
 from kmeans_xp.exact.predicate import compare_scores
 
 __all__ = ["Assigned", "Centers", "assign_rows", "choose_frame", "prepare", "resolve"]
@@ -45,7 +53,8 @@ def choose_frame(sample: np.ndarray) -> Frame:
     scale = 1.0 if abs(exponent) < 20 else math.ldexp(1.0, max(min(-exponent, limit), -limit))
     with np.errstate(over="ignore", under="ignore"):
         center = (median * scale).astype(np.float32)
-    return Frame(scale, np.where(np.isfinite(center), center, np.float32(0)))
+        usable = np.isfinite(center.astype(np.float64) / scale)  # rounding up may leave the range
+    return Frame(scale, np.where(usable, center, np.float32(0)))
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,7 @@ def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Cen
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         exact = values.astype(np.float64) * frame.scale - frame.center
         rounded = exact.astype(np.float32)
+        rounded[np.abs(rounded) < TINY32] = 0  # as some libraries would; `error` counts it
         norms = np.sqrt(np.einsum("ij,ij->i", exact, exact)) * (1 + 1e-9)
         near = ~(norms > _FAR * np.median(norms))
         error = np.sqrt(np.square(exact - rounded).sum(axis=1)) * (1 + 1e-9) + 2 * FLOAT64 * norms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 try:
     from sklearn.base import (
@@ -12,12 +12,15 @@ try:
         TransformerMixin,
     )
     from sklearn.utils.validation import check_is_fitted
-except ModuleNotFoundError:
+except ModuleNotFoundError as error:
+    if error.name != "sklearn":
+        raise
     raise ModuleNotFoundError(
         "kmeans_xp.KMeans needs scikit-learn: pip install 'kmeans_xp[sklearn]'"
     ) from None
 
 from kmeans_xp.functional import distances, inertia, kmeans, predict
+from kmeans_xp.validation import as_array
 
 __all__ = ["KMeans"]
 
@@ -83,7 +86,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.copy_x = copy_x
         self.algorithm = algorithm
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X.
 
         Parameters
@@ -131,15 +134,23 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def predict(self, X: Any) -> Any:
         """Return the index of the nearest centroid of each row, int32 of shape (N,)."""
-        check_is_fitted(self)
-        return predict(X, self.cluster_centers_)
+        return predict(self._checked(X), self.cluster_centers_)
 
     def transform(self, X: Any) -> Any:
         """Return the distances to every centroid, shape (N, K), in the dtype of the centroids."""
-        check_is_fitted(self)
-        return distances(X, self.cluster_centers_)
+        return distances(self._checked(X), self.cluster_centers_)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return minus the inertia of X: the exact value for the fitted centroids, rounded once."""
+        return -inertia(self._checked(X), self.cluster_centers_, sample_weight=sample_weight)
+
+    def _checked(self, X: Any) -> Any:
+        """Return X as an array with the features of the fit."""
         check_is_fitted(self)
-        return -inertia(X, self.cluster_centers_, sample_weight=sample_weight)
+        x = as_array(X)
+        if x.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return x

@@ -9,23 +9,26 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
-from kmeans_xp.blocks.base import Blocks, Step
+from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.lloyd import LoopResult, State, lloyd
+from kmeans_xp.progress import Watch, check_progress
 from kmeans_xp.result import KMeansResult
 from kmeans_xp.seeding import Words, plus_plus, random_rows
 from kmeans_xp.validation import (
-    INITS,
     as_array,
     check_algorithm,
     check_centroids,
     check_count,
     check_device,
+    check_init_name,
+    check_init_size,
     check_n_clusters,
     check_n_init,
     check_random_state,
     check_tol,
     check_weights,
+    outside,
 )
 
 __all__ = ["ConvergenceWarning", "distances", "inertia", "kmeans", "kmeans_plusplus", "predict"]
@@ -135,6 +138,7 @@ def kmeans(
     n_starts = _number_of_starts(n_init, init)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
+    check_progress(progress)
     check_random_state(random_state)
     w = check_weights(sample_weight, x)
     blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm)
@@ -142,7 +146,7 @@ def kmeans(
     best: tuple[float, Any, Any, LoopResult] | None = None
     with blocks.session():
         for index in range(n_starts):
-            watch = _Watch(blocks, x, index, max_iter, progress, callback, verbose)
+            watch = Watch(blocks, x, index, max_iter, progress, callback, verbose)
             blocks.reset()
             handle = blocks.place(start.centroids(blocks, words))
             with watch:
@@ -187,7 +191,7 @@ def predict(X: Any, centroids: Any, *, device: str | None = None) -> Any:
     given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
     blocks = open_blocks(x, None, centroid_dtype(x), device)
     with blocks.session():
-        blocks.settle(blocks.place(given))
+        blocks.assign(blocks.place(given))
     return blocks.labels()
 
 
@@ -280,7 +284,7 @@ def kmeans_plusplus(
     """
     x = as_array(X)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
-    size = _check_init_size(init_size, n_clusters)
+    size = check_init_size(init_size, n_clusters)
     check_random_state(random_state)
     blocks = open_blocks(x, check_weights(sample_weight, x), centroid_dtype(x))
     words = Words(random_state)
@@ -294,13 +298,10 @@ class _Start:
 
     def __init__(self, x: Any, init: Any, n_clusters: int, init_size: Any) -> None:
         self.x, self.init, self.n_clusters = x, init, n_clusters
-        self.init_size = _check_init_size(init_size, n_clusters)
+        self.init_size = check_init_size(init_size, n_clusters)
         self.given: np.ndarray | None = None
-        if isinstance(init, str):
-            if init not in INITS:
-                names = ", ".join(map(repr, INITS))
-                raise ValueError(f"init must be {names}, an array or a callable, got {init!r}")
-        elif not callable(init):
+        check_init_name(init)
+        if not isinstance(init, str) and not callable(init):
             self.given = self._checked(init)
 
     def _checked(self, init: Any) -> np.ndarray:
@@ -319,17 +320,6 @@ class _Start:
         return plus_plus(blocks, self.n_clusters, words, self.init_size)[0]
 
 
-def _check_init_size(value: Any, n_clusters: int) -> int | str:
-    if isinstance(value, str):
-        if value != "auto":
-            raise ValueError(f"init_size must be 'auto' or an integer >= n_clusters, got {value!r}")
-        return value
-    size = check_count(value, "init_size")
-    if size < n_clusters:
-        raise ValueError(f"init_size must be at least n_clusters={n_clusters}, got {size}")
-    return size
-
-
 def _number_of_starts(n_init: Any, init: Any) -> int:
     n_starts = check_n_init(n_init, init)
     if n_starts > 1 and not isinstance(init, str) and not callable(init):
@@ -337,7 +327,7 @@ def _number_of_starts(n_init: Any, init: Any) -> int:
             "init is an array, so every start would be the same: making one instead of "
             f"n_init={n_starts}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
         return 1
     return n_starts
@@ -351,70 +341,5 @@ def _warn_if_few(blocks: Blocks, labels: Any, n_clusters: int) -> None:
             f"({n_clusters}). Possibly due to "
             "duplicate points in X.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
-
-
-class _Watch:
-    """Turns iterations into verbose lines, a progress bar and the caller's callback."""
-
-    def __init__(
-        self,
-        blocks: Blocks,
-        x: Any,
-        start: int,
-        max_iter: int,
-        progress: bool,
-        callback: Callable[[State], bool | None] | None,
-        verbose: int,
-    ) -> None:
-        self.blocks, self.x, self.start, self.verbose, self.callback = (
-            blocks,
-            x,
-            start,
-            verbose,
-            callback,
-        )
-        self.bar = _progress_bar(start, max_iter) if progress else None
-        watched = progress or verbose or callback is not None
-        self.on_iteration = self._seen if watched else None
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def _seen(self, iteration: int, step: Step, seconds: float) -> bool:
-        shift = step.shift[1]
-        if self.verbose:
-            print(
-                f"Iteration {iteration}: {step.changed} labels changed, shift {shift:.6g}, "
-                f"{seconds:.3f} s"
-            )
-        if self.bar is not None:
-            self.bar.update()
-            self.bar.set_postfix(changed=step.changed, refresh=False)
-        if self.callback is None:
-            return False
-        centroids = from_numpy(self.blocks.fetch(step.centroids).copy(), self.x)
-        state = State(
-            start=self.start,
-            iteration=iteration,
-            centroids=centroids,
-            shift=shift,
-            changed=step.changed,
-            relocated=step.relocated,
-            rechecked=step.rechecked,
-            seconds=seconds,
-        )
-        return self.callback(state) is True
-
-
-def _progress_bar(start: int, max_iter: int) -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("progress=True needs tqdm: pip install tqdm") from None
-    return tqdm(total=max_iter, desc=f"k-means, start {start}", unit="iteration")

@@ -27,7 +27,7 @@ class State:
     centroids : array, shape (K, D)
         The new centroids, in the namespace and on the device of X.
     shift : float
-        Σ_k |c_new − c_old|², to float64 accuracy.
+        Σ_k |c_new − c_old|², rounded up; infinite where float64 cannot tell.
     changed : int
         Rows whose label changed (all rows in the first iteration).
     relocated : int
@@ -36,8 +36,6 @@ class State:
         Rows that needed more than the fast pass.
     seconds : float
         Time the iteration took.
-    inertia : float or None
-        Not computed inside the loop unless asked for with ``verbose``.
     """
 
     start: int
@@ -48,7 +46,6 @@ class State:
     relocated: int
     rechecked: int
     seconds: float
-    inertia: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class KMeansResult:
     n_iter : int
         Iterations run.
     converged : bool
-        False only if `max_iter` ended the loop.
+        False if `max_iter` or a callback ended the loop before the stop rule held.
     """
 
     labels: Any

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.blocks.base import Blocks
-from kmeans_xp.blocks.potential import integer_weights, weight_scale
-from kmeans_xp.validation import check_random_state
+from kmeans_xp.blocks.base import Blocks, Potential
+from kmeans_xp.exact.potentials import integer_weights, weight_scale
 
 __all__ = ["RowSampler", "Words", "plus_plus", "random_rows", "sample_rows"]
 
@@ -31,13 +30,6 @@ class Words:
     random_state : None, int, SeedSequence, RandomState or Generator
         An int or SeedSequence seeds PCG64. A RandomState or Generator gives one 64-bit draw as the
         seed.
-
-    Raises
-    ------
-    ValueError
-        For a negative int.
-    TypeError
-        For anything else.
     """
 
     def __init__(self, random_state: Any = None) -> None:
@@ -61,7 +53,6 @@ class Words:
 
 
 def _seed(random_state: Any) -> Any:
-    check_random_state(random_state)
     if random_state is np.random:  # scikit-learn's name for the global state
         random_state = np.random.mtrand._rand
     if isinstance(random_state, np.random.RandomState):
@@ -100,6 +91,7 @@ class RowSampler:
         total = 0 if self._q is None else sum(self._totals)
         if total == 0:  # equal weights: all rows, or those that are left when no weight is
             left = self.n_rows - len(self._gone)
+            # p = 1 gives q = 2^30 for every row
             rank = words.below(left << 30) >> 30 if self._q is None else words.below(left)
             before = bisect.bisect_right(
                 range(len(self._gone)), rank, key=lambda i: self._gone[i] - i
@@ -173,25 +165,25 @@ def plus_plus(
         Rows of the data.
     """
     limit = max(_INIT_ROWS, _ROWS_A_CLUSTER * n_clusters) if init_size == "auto" else int(init_size)
-    if limit < blocks.n_rows:
+    weights = blocks.weights()
+    if limit >= blocks.n_rows:
+        rows = _plus_plus_rows(blocks.potential(), blocks.n_rows, weights, n_clusters, words)
+    else:
         chosen = sample_rows(blocks.n_rows, limit, words)
-        part = blocks.subset(chosen)
-        with part.session():
-            return blocks.rows(chosen[(rows := _plus_plus_rows(part, n_clusters, words))]), chosen[
-                rows
-            ]
-    rows = _plus_plus_rows(blocks, n_clusters, words)
+        part = None if weights is None else weights[chosen]
+        potential = blocks.potential(chosen)
+        rows = chosen[_plus_plus_rows(potential, limit, part, n_clusters, words)]
     return blocks.rows(rows), rows
 
 
-def _plus_plus_rows(blocks: Blocks, n_clusters: int, words: Words) -> np.ndarray:
-    weighted = RowSampler(blocks.n_rows, blocks.weights())
-    trials = 2 + int(
-        math.log(n_clusters)
-    )  # ln k is never near an integer for k up to 2^63, except 0
+def _plus_plus_rows(
+    potential: Potential, n_rows: int, w: np.ndarray | None, n_clusters: int, words: Words
+) -> np.ndarray:
+    """Positions of the chosen rows among the `n_rows` that `potential` speaks of."""
+    weighted = RowSampler(n_rows, w)
+    trials = 2 + int(math.log(n_clusters))  # ln k is never near an integer, except ln 1
     rows = [weighted.draw(words)]
     if n_clusters > 1:
-        potential = blocks.potential()
         potential.start(rows[0])
     while len(rows) < n_clusters:
         total = potential.total()

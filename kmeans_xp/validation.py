@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -21,15 +23,27 @@ __all__ = [
     "check_centroids",
     "check_count",
     "check_device",
+    "check_init_name",
+    "check_init_size",
     "check_n_clusters",
     "check_n_init",
     "check_random_state",
     "check_tol",
     "check_weights",
+    "outside",
 ]
 
 ALGORITHMS = ("auto", "lloyd", "hamerly", "elkan")
 INITS = ("k-means++", "random")
+
+
+def outside() -> int:
+    """Return the `stacklevel` that makes `warnings.warn` point outside this package."""
+    package = os.path.dirname(__file__)
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def as_array(x: Any, name: str = "X") -> Any:
@@ -45,8 +59,16 @@ def as_array(x: Any, name: str = "X") -> Any:
     ValueError
         For a wrong number of dimensions, or no rows or features.
     """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array; fill or drop what is masked, as {name}.filled(0)"
+        )
+    if type(x).__module__.startswith(("scipy.sparse", "cupyx.scipy.sparse")):
+        raise TypeError(
+            f"{name} is a sparse matrix, which is not supported yet; use {name}.toarray()"
+        )
     if not is_array_api_obj(x) or isinstance(x, np.generic):
-        x = np.asarray(x)
+        x = _from_python(x, name)
     if is_dask_array(x):
         raise TypeError(
             f"{name} is a Dask array, which is not supported yet; pass {name}.compute()"
@@ -55,6 +77,18 @@ def as_array(x: Any, name: str = "X") -> Any:
         x = x.view(np.ndarray)
     _check_shape(x, name)
     return _check_dtype(x, name)
+
+
+def _from_python(x: Any, name: str) -> np.ndarray:
+    """Make an array of lists, data frames and other array-likes."""
+    if x is None or isinstance(x, str | bytes | dict | set):
+        raise TypeError(
+            f"{name} must be an array of rows and features, got {type(x).__name__}: {x!r:.60}"
+        )
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} must have rows of equal length: {error}") from None
 
 
 def _check_shape(x: Any, name: str) -> None:
@@ -165,9 +199,28 @@ def check_n_init(value: Any, init: Any) -> int:
     return check_count(value, "n_init")
 
 
+def check_init_name(init: Any) -> None:
+    """Refuse an unknown name of a start."""
+    if isinstance(init, str) and init not in INITS:
+        names = ", ".join(map(repr, INITS))
+        raise ValueError(f"init must be {names}, an array or a callable, got {init!r}")
+
+
+def check_init_size(value: Any, n_clusters: int) -> int | str:
+    """Return init_size: "auto" or a number of rows, at least n_clusters."""
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"init_size must be 'auto' or an integer >= n_clusters, got {value!r}")
+        return value
+    size = check_count(value, "init_size")
+    if size < n_clusters:
+        raise ValueError(f"init_size must be at least n_clusters={n_clusters}, got {size}")
+    return size
+
+
 def check_algorithm(value: Any) -> str:
     """Return the algorithm's name; all of them give the same bits."""
-    if value not in ALGORITHMS:
+    if not isinstance(value, str) or value not in ALGORITHMS:
         raise ValueError(
             f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {value!r}"
         )
@@ -176,7 +229,7 @@ def check_algorithm(value: Any) -> str:
 
 def check_device(value: Any) -> str | None:
     """Return the device to compute on: None (that of X) or "cuda"."""
-    if value not in (None, "cuda"):
+    if value is not None and not (isinstance(value, str) and value == "cuda"):
         raise ValueError(f"device must be None or 'cuda', got {value!r}")
     if value == "cuda":
         require_cuda()
@@ -195,7 +248,9 @@ def check_centroids(
     ValueError
         For a wrong shape, NaN or infinity (also where rounding overflows).
     """
-    given = to_numpy(value) if is_array_api_obj(value) else np.asarray(value)
+    if hasattr(value, "centroids"):
+        raise TypeError(f"{name} must be an array, got a result; pass its .centroids")
+    given = to_numpy(value) if is_array_api_obj(value) else _from_python(value, name)
     if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
         hint = (
             f"; the names known are {', '.join(map(repr, INITS))}"

@@ -112,7 +112,7 @@ LIBRARIES = {
 def entered(name: str) -> Iterator[Library]:
     """The library called `name`, in its setting; skips with the reason where it cannot be used."""
     kind = LIBRARIES[name]
-    pytest.importorskip(kind.module)
+    pytest.importorskip(kind.module, exc_type=ImportError)
     library = kind()
     with library.setting():
         yield library

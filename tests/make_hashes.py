@@ -65,7 +65,7 @@ SMALL = [
     ]
 ]
 LARGE = [
-    Case(kind, dtype, init, weights, n=15000, d=4, k=5, seed=1)
+    Case(kind, dtype, init, weights, n=9000, d=4, k=5, seed=1)
     for kind, dtype in [("uniform", "float32"), ("offset", "float64")]
     for init in ["k-means++", "random"]
     for weights in [None, "float64"]

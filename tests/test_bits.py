@@ -8,11 +8,12 @@ import json
 import numpy as np
 import pytest
 
+from kmeans_xp import kmeans_plusplus, predict
 from kmeans_xp.result import fingerprint
 
 from . import datasets, reference
 from .conftest import LIBRARIES, entered
-from .helpers import BACKENDS, environment, run
+from .helpers import BACKENDS, assert_bits, environment, run
 from .make_hashes import FILE, LARGE, SMALL
 
 EXPECTED = json.loads(FILE.read_text())
@@ -54,11 +55,44 @@ def test_every_block_size_and_thread_count(case, rows, threads, backend):
     assert bits == EXPECTED[case.name]
 
 
-@pytest.mark.parametrize("case", LARGE[:2], ids=lambda case: case.name)
 @pytest.mark.parametrize("rows", [1000, 7001, 10**9])
-def test_block_sizes_in_every_library(library, case, rows):
-    bits = fit(library, case, block_rows=rows, num_threads=2, backend="generic")
-    assert bits == EXPECTED[case.name]
+def test_every_block_size_in_every_library(library, rows):
+    bits = fit(library, LARGE[0], block_rows=rows, num_threads=2, backend="generic")
+    assert bits == EXPECTED[LARGE[0].name]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_starts_and_predictions_in_every_library(library, backend):
+    X = datasets.make("uniform", "float32", 60, 3)
+    Y = library.asarray(X)
+    rows = reference.kmeans_plusplus(X, 4, words=reference.Words(3))
+    with environment(backend=backend):
+        centroids, indices = kmeans_plusplus(Y, 4, random_state=3)
+        labels = predict(Y, centroids)
+    assert all(library.owns(array) for array in (centroids, indices, labels))
+    assert library.numpy(indices).tolist() == rows
+    assert_bits(library.numpy(centroids), X[rows])
+    assert_bits(library.numpy(labels), reference.predict(X, X[rows]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_init_from_another_library(library, backend):
+    X = datasets.make("uniform", "float32", 60, 3)
+    expected = fingerprint(reference.kmeans(X, 4, init=X[:4]))
+    mine, other = library.asarray(X), library.asarray(X[:4])
+    with environment(backend=backend):
+        assert fingerprint(run(mine, 4, init=X[:4])) == expected
+        assert fingerprint(run(X, 4, init=other)) == expected
+        assert_bits(predict(X, other), reference.predict(X, X[:4]))
+
+
+def test_results_stay_on_the_device():
+    X = datasets.make("uniform", "float32", 60, 3)
+    with entered("strict") as strict:
+        device = strict.xp.Device("device1")
+        result = run(strict.asarray(X).to_device(device), 4, random_state=0)
+        assert result.labels.device == result.centroids.device == device
+        assert fingerprint(result) == fingerprint(reference.kmeans(X, 4, random_state=0))
 
 
 def test_weights_in_the_same_namespace(library):

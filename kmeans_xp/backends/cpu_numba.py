@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from kmeans_xp.backends.generic import Frame
-from kmeans_xp.exact.sums import ClusterSums
+from kmeans_xp.exact.sums import ClusterSums, Grid
 
 __all__ = ["add_rows", "frame", "suits", "top_two", "warmup"]
 
@@ -135,30 +135,6 @@ def _keep_sums(s0: Any, s1: Any, s2: Any, s3: Any, bias: Any, j: Any, state: Any
 
 
 @_score_jit
-def _score_four(x: Any, c: Any, sums: Any, j: Any, state: Any) -> None:
-    """Add the last four features to the scores of four centroids and take them in."""
-    c00, c10, c20, c30 = c[0, 0], c[1, 0], c[2, 0], c[3, 0]
-    c01, c11, c21, c31 = c[0, 1], c[1, 1], c[2, 1], c[3, 1]
-    c02, c12, c22, c32 = c[0, 2], c[1, 2], c[2, 2], c[3, 2]
-    c03, c13, c23, c33 = c[0, 3], c[1, 3], c[2, 3], c[3, 3]
-    for r in range(_BLOCK):
-        v0, v1, v2, v3 = x[r], x[_BLOCK + r], x[2 * _BLOCK + r], x[3 * _BLOCK + r]
-        s0 = sums[r] + v0 * c00 + v1 * c01 + v2 * c02 + v3 * c03
-        s1 = sums[_BLOCK + r] + v0 * c10 + v1 * c11 + v2 * c12 + v3 * c13
-        s2 = sums[2 * _BLOCK + r] + v0 * c20 + v1 * c21 + v2 * c22 + v3 * c23
-        s3 = sums[3 * _BLOCK + r] + v0 * c30 + v1 * c31 + v2 * c32 + v3 * c33
-        _keep_four(j, s0, s1, s2, s3, state, r)
-
-
-@_score_jit
-def _keep_sums(s0: Any, s1: Any, s2: Any, s3: Any, bias: Any, j: Any, state: Any) -> None:
-    """Take scores that lack only their bias into the state, row by row."""
-    h0, h1, h2, h3 = bias[0], bias[1], bias[2], bias[3]
-    for r in range(len(s0)):
-        _keep_four(j, s0[r] + h0, s1[r] + h1, s2[r] + h2, s3[r] + h3, state, r)
-
-
-@_score_jit
 def _score_block(x: Any, centers: Any, bias: Any, sums: Any, state: Any) -> None:
     """The two best scores of a transposed block."""
     width = centers.shape[1]
@@ -269,7 +245,8 @@ def top_two(
     rows = np.ascontiguousarray(rows)
     n_rows, n_features = rows.shape
     n_clusters = len(centers)
-    out = tuple(np.empty(n_rows, dtype=t) for t in (np.int32, np.float32, np.float32))
+    best = np.empty(n_rows, dtype=np.int32)
+    out = best, np.empty(n_rows, dtype=np.float32), np.empty(n_rows, dtype=np.float32)
     padded = -(-n_clusters // 4) * 4
     offsets = np.full(padded, _LOWEST)
     offsets[:n_clusters] = bias
@@ -437,8 +414,6 @@ def warmup() -> None:
         x = np.ones((2, 2), dtype=dtype)
         frame(x, Frame(1.0, np.zeros(2, dtype=np.float32)))
         largest = np.ones(2)
-        from kmeans_xp.exact.sums import Grid
-
         sums = ClusterSums(1, Grid.fit(largest, 1.0, None, 2, 2, dtype == np.float32), False)
         add_rows(x, np.arange(2), np.zeros(2, dtype=np.int32), sums, 1)
     for n_features in (2, _DIRECT + 1):

@@ -86,6 +86,9 @@ class Blocks(Protocol):
     def step(self, handle: Any) -> Step:
         """One iteration: assign every row, then move every centroid."""
 
+    def assign(self, handle: Any) -> None:
+        """Make the labels belong to these centroids, and nothing else."""
+
     def settle(self, handle: Any) -> None:
         """Make labels and sums belong to these centroids."""
 
@@ -110,8 +113,5 @@ class Blocks(Protocol):
     def weights(self) -> np.ndarray | None:
         """Weights on the host."""
 
-    def subset(self, indices: np.ndarray) -> Blocks:
-        """The rows with these indices, in that order, as blocks of their own."""
-
-    def potential(self) -> Potential:
-        """Potentials for k-means++."""
+    def potential(self, rows: np.ndarray | None = None) -> Potential:
+        """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""

@@ -59,8 +59,8 @@ class DeviceBlocks(MemoryBlocks):
         with x.device:
             weights = None if w is None else cp.asarray(w)
             wide = x.dtype not in (cp.float16, cp.float32, cp.float64)
-            data = x.astype(cp.float64) if wide else x
-            self._loop = DeviceLloyd(data, weights)
+            self._data = x.astype(cp.float64) if wide else x
+            self._loop = DeviceLloyd(self._data, weights)
 
     def place(self, centroids: np.ndarray) -> Any:
         """Handle of centroids on the device; labels are forgotten."""
@@ -90,6 +90,10 @@ class DeviceBlocks(MemoryBlocks):
             state.rechecked,
         )
 
+    def assign(self, handle: Any) -> None:
+        """Make the labels belong to these centroids."""
+        self._loop.settle(handle)
+
     def settle(self, handle: Any) -> None:
         """Make labels and sums belong to these centroids."""
         self._loop.settle(handle)
@@ -108,18 +112,15 @@ class DeviceBlocks(MemoryBlocks):
             counts = cp.bincount(cp.from_dlpack(labels), minlength=n_clusters)
             return int(cp.count_nonzero(counts))
 
-    def subset(self, indices: np.ndarray) -> MemoryBlocks:
-        """Return the rows with these indices, in that order, as blocks of their own."""
+    def potential(self, rows: np.ndarray | None = None) -> Potential:
+        """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
         import cupy as cp
 
-        w = None if self.w is None else self.w[indices]
+        if rows is None:
+            return self._loop.potential()
         with self.x.device:
-            rows = self.x[cp.asarray(indices)]
-        return DeviceBlocks(rows, w, self.dtype, rows, self.survey)
-
-    def potential(self) -> Potential:
-        """Potentials for k-means++, on the device."""
-        return self._loop.potential()
+            w = None if self.w is None else cp.asarray(self.w[rows])
+            return DeviceLloyd(self._data[cp.asarray(rows)], w).potential()
 
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""

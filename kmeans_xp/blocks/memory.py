@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -84,13 +82,13 @@ class MemoryBlocks:
             # the namespace takes subnormal values for zero: NumPy does not
             self.x = to_numpy(x)
             self.backend = NumpyBackend(self.x)
-        self._sum_rows = int(np.clip(_SUM_ENTRIES // self.n_features, 16, 16384))
+        entries = _SUM_ENTRIES // max(1, self.backend.n_threads // 2)  # each thread has its own
+        self._sum_rows = int(np.clip(entries // self.n_features, 16, 16384))
         self.grid = self._grid(w)
         self.exponent = int(np.frexp(self.survey.largest.max())[1])
         step = -(-self.n_rows // _SAMPLE)
         sample = self.rows(np.arange(0, self.n_rows, step))
         self.frame = choose_frame(sample)
-        self.middle = self.frame.center.astype(np.float64) / self.frame.scale
         self._norms: np.ndarray | None = None
         self._known_squares: dict[bool, Dyadic] = {}
         self._variance: Fraction | None = None
@@ -115,15 +113,9 @@ class MemoryBlocks:
         """Weights on the host."""
         return self.w
 
-    def subset(self, indices: np.ndarray) -> MemoryBlocks:
-        """The rows with these indices, in that order, as blocks of their own."""
-        w = None if self.w is None else self.w[indices]
-        rows = self.rows(indices)
-        return MemoryBlocks(rows, w, self.dtype, rows, self.survey)
-
-    def potential(self) -> Potential:
-        """Potentials for k-means++."""
-        return HostPotential(self)
+    def potential(self, rows: np.ndarray | None = None) -> Potential:
+        """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
+        return HostPotential(self, rows)
 
     # ---- centroids
 
@@ -153,8 +145,12 @@ class MemoryBlocks:
         if empty.size:
             moved = self._relocate(handle, empty)
         new = rounded_means(self._sums, handle)
-        self._undo(moved)
+        self._transfer(moved, -1)  # relocation leaves the labels alone: so must the sums
         return Step(new, changed, len(moved), shift_bounds(new, handle), rechecked)
+
+    def assign(self, handle: np.ndarray) -> None:
+        """Make the labels belong to these centroids, and nothing else."""
+        self._assign(handle, with_sums=False)
 
     def settle(self, handle: np.ndarray) -> None:
         """Make labels and sums belong to these centroids."""
@@ -199,13 +195,14 @@ class MemoryBlocks:
 
     # ---- inside an iteration
 
-    def _assign(self, centroids: np.ndarray) -> tuple[int, int]:
+    def _assign(self, centroids: np.ndarray, with_sums: bool = True) -> tuple[int, int]:
         """Label every row, bring the exact sums up to date; counts changed and rechecked rows."""
         n_clusters = len(centroids)
         centers = prepare(centroids, self.frame, self.backend.input_unit)
-        if self._labels is None or self._sums is None:
+        if self._labels is None or (with_sums and self._sums is None):
             self._labels = np.full(self.n_rows, -1, dtype=np.int32)
-            self._sums = ClusterSums(n_clusters, self.grid, self.w is not None)
+            if with_sums:
+                self._sums = ClusterSums(n_clusters, self.grid, self.w is not None)
         drift = self._drift(centroids, centers)
         norms = self.row_norms()
         batches = iter(self._batches(n_clusters))
@@ -274,15 +271,14 @@ class MemoryBlocks:
     def _relabel(self, rows: slice | np.ndarray, new: np.ndarray) -> int:
         """Store labels and move the sums of the rows that changed; counts them."""
         assert self._labels is not None
-        assert self._sums is not None
         old = self._labels[rows]
         moved = np.flatnonzero(new != old)
-        if moved.size:
-            which = moved + rows.start if isinstance(rows, slice) else rows[moved]
+        which = moved + rows.start if isinstance(rows, slice) else rows[moved]
+        if moved.size and self._sums is not None:
             self._add(self._sums, which, new[moved], 1)
             known = old[moved] >= 0
             self._add(self._sums, which[known], old[moved][known], -1)
-            self._labels[which] = new[moved]
+        self._labels[which] = new[moved]
         return len(moved)
 
     def _batches(self, n_clusters: int) -> list[tuple[int, int]]:
@@ -325,12 +321,6 @@ class MemoryBlocks:
         self._transfer(moved, 1)
         return moved
 
-    def _undo(self, moved: list[tuple[int, int, int]]) -> None:
-        """Labels are not touched by relocation, so the sums of the next delta must match them
-        again.
-        """
-        self._transfer(moved, -1)
-
     def _transfer(self, moved: list[tuple[int, int, int]], sign: int) -> None:
         if moved:
             assert self._sums is not None
@@ -343,7 +333,8 @@ class MemoryBlocks:
         row.
         """
         assert self._labels is not None
-        exponent = max(self.exponent, int(np.frexp(np.abs(centroids).max())[1]))
+        largest = max(float(self.survey.largest.max()), float(np.abs(centroids).max()))
+        exponent = int(np.frexp(largest)[1])
         rows = np.empty(0, dtype=np.int64)
         values = np.empty(0)
         for lo, hi in self.ranges(16):
@@ -391,9 +382,6 @@ class MemoryBlocks:
             sums.add(rows, None, np.zeros(hi - lo, dtype=np.int32))
         return sums
 
-    def _sum_ranges(self) -> Iterator[tuple[int, int]]:
-        starts = itertools.count(0, self._sum_rows)
-        return (
-            (lo, min(lo + self._sum_rows, self.n_rows))
-            for lo in itertools.islice(starts, math.ceil(self.n_rows / self._sum_rows))
-        )
+    def _sum_ranges(self) -> list[tuple[int, int]]:
+        step = self._sum_rows
+        return [(lo, min(lo + step, self.n_rows)) for lo in range(0, self.n_rows, step)]

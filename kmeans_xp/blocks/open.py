@@ -10,9 +10,10 @@ import numpy as np
 from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
 
 from kmeans_xp.backends import forced_generic
-from kmeans_xp.backends.convert import zero_copy_numpy
+from kmeans_xp.backends.convert import namespace_name, zero_copy_numpy
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.validation import outside
 
 __all__ = ["open_blocks"]
 
@@ -48,12 +49,21 @@ def open_blocks(
 
 
 def _open(x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None) -> Blocks:
-    if forced_generic():
-        return MemoryBlocks(x, w, dtype, x)
     host = zero_copy_numpy(x)
-    if host is not None and device != "cuda":
+    if device == "cuda":
+        on_device = _as_cupy(x if host is None else host)
+        if on_device is None:
+            raise ValueError(
+                f"device='cuda' takes NumPy, CuPy, torch or JAX arrays, not {namespace_name(x)}"
+            )
+        if forced_generic():
+            return MemoryBlocks(on_device, w, dtype, x)
+    elif forced_generic():
+        return MemoryBlocks(x, w, dtype, x)
+    elif host is not None:
         return MemoryBlocks(host, w, dtype, x)
-    on_device = _as_cupy(x if host is None else host)
+    else:
+        on_device = _as_cupy(x)
     if on_device is None:
         return MemoryBlocks(x, w, dtype, x)
     from kmeans_xp.blocks.device import DeviceBlocks, DeviceUnsupported
@@ -64,7 +74,7 @@ def _open(x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None
         warnings.warn(
             f"the CUDA kernels cannot be used here, using CuPy's own functions: {reason}",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=outside(),
         )
         return MemoryBlocks(on_device, w, dtype, x)
 

@@ -8,22 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kmeans_xp.exact.bounds import TINY_SQUARE, distance_slack
-from kmeans_xp.exact.potentials import rounded_products
+from kmeans_xp.exact.potentials import integer_weights, rounded_products, weight_scale
 
 if TYPE_CHECKING:
     from kmeans_xp.blocks.memory import MemoryBlocks
 
-__all__ = ["HostPotential", "integer_weights", "weight_scale"]
-
-
-def weight_scale(largest: float) -> int:
-    """Power s of the integer weights: q = ⌊p·2^s⌋ stays below 2^31 for p up to `largest`."""
-    return 31 - math.frexp(largest)[1]
-
-
-def integer_weights(p: np.ndarray, scale: int) -> np.ndarray:
-    """Q = ⌊p·2^scale⌋ as int64."""
-    return np.floor(np.ldexp(p, scale)).astype(np.int64)
+__all__ = ["HostPotential"]
 
 
 class HostPotential:
@@ -33,10 +23,10 @@ class HostPotential:
     may lower; only they are measured exactly.
     """
 
-    def __init__(self, blocks: MemoryBlocks) -> None:
-        self.blocks = blocks
+    def __init__(self, blocks: MemoryBlocks, rows: np.ndarray | None = None) -> None:
+        self.blocks, self.chosen = blocks, rows
         self.norms = blocks.row_norms()  # here, not in a worker: it uses the workers itself
-        self.p = np.empty(blocks.n_rows)
+        self.p = np.empty(blocks.n_rows if rows is None else len(rows))
         self.scale = 0
         self.totals: list[int] = []
 
@@ -47,7 +37,7 @@ class HostPotential:
 
     def accept(self, row: int) -> None:
         """Add a centre."""
-        center = self.blocks.rows(np.asarray([row]))
+        center = self.blocks.rows(self._which(np.asarray([row])))
 
         def update(bounds: tuple[int, int]) -> float:
             [(rows, lowered)] = self._lowered(*bounds, center)
@@ -79,7 +69,7 @@ class HostPotential:
 
     def costs(self, rows: list[int]) -> list[int]:
         """For each row the exact Σ q after adding it as a centre."""
-        centers = self.blocks.rows(np.asarray(rows))
+        centers = self.blocks.rows(self._which(np.asarray(rows)))
 
         def saved(bounds: tuple[int, int]) -> list[int]:
             return [
@@ -95,7 +85,12 @@ class HostPotential:
         return [self.total() - sum(column) for column in zip(*parts, strict=True)]
 
     def _ranges(self) -> list[tuple[int, int]]:
-        return self.blocks.ranges(16)
+        step = self.blocks.backend.block_rows(self.blocks.n_features, 16)
+        return [(lo, min(lo + step, len(self.p))) for lo in range(0, len(self.p), step)]
+
+    def _which(self, positions: np.ndarray) -> np.ndarray:
+        """Indices in the data of rows that are counted by their place among the chosen."""
+        return positions if self.chosen is None else self.chosen[positions]
 
     def _lowered(
         self, lo: int, hi: int, centers: np.ndarray
@@ -106,7 +101,7 @@ class HostPotential:
         for center, rows in zip(centers, self._suspects(lo, hi, centers), strict=True):
             lowered = np.empty(len(rows))
             for i in range(0, len(rows), 4096):
-                some = rows[i : i + 4096]
+                some = self._which(rows[i : i + 4096])
                 x = blocks.backend.gather(blocks.x, some, blocks.dtype)
                 w = None if blocks.w is None else blocks.w[some]
                 points = np.broadcast_to(center, x.shape)
@@ -128,11 +123,12 @@ class HostPotential:
         with np.errstate(all="ignore"):
             points = (centers.astype(np.float64) * frame.scale - frame.center).astype(np.float32)
             sizes = np.einsum("ij,ij->i", points, points)
-            rows = blocks.backend.frame_rows(blocks.x, slice(lo, hi), frame)
-            norms = self.norms[lo:hi].astype(np.float64)
-            near = blocks.backend.cross(rows, -2 * points) + sizes[:, None]
+            which = slice(lo, hi) if self.chosen is None else self.chosen[lo:hi]
+            rows = blocks.backend.frame_rows(blocks.x, which, frame)
+            norms = self.norms[which].astype(np.float64)
+            near = blocks.backend.cross(rows, -2 * points)[:, : hi - lo] + sizes[:, None]
             # potentials in the units of the float32 pass; rounding to 12 bits moves them by 2^-12
-            w = 1.0 if blocks.w is None else np.ldexp(blocks.w[lo:hi], -blocks.grid.weight_exponent)
+            w = 1.0 if blocks.w is None else np.ldexp(blocks.w[which], -blocks.grid.weight_exponent)
             unit = 2 * (blocks.exponent + math.frexp(frame.scale)[1] - 1)
             farthest = math.sqrt(float(sizes.max()))
             slack = distance_slack(blocks.n_features, blocks.backend.input_unit)

@@ -10,6 +10,7 @@ import numpy as np
 
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.convert import to_numpy
+from kmeans_xp.backends.cpu import NumpyBackend
 
 __all__ = ["Survey", "survey"]
 
@@ -45,7 +46,7 @@ def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
     """
     rows = max(1, backend.survey_entries // int(x.shape[1]))
     ranges = [(lo, min(lo + rows, x.shape[0])) for lo in range(0, x.shape[0], rows)]
-    look = _look_numpy if isinstance(x, np.ndarray) else _look_generic
+    look = _look_numpy if isinstance(backend, NumpyBackend) else _look_generic
     if backend.flushes:  # the namespace cannot see subnormal values
         look = _look_host
     parts = backend.map(lambda bounds: look(x, *bounds), ranges)
@@ -73,9 +74,9 @@ def _look_numpy(
         block = block.view(np.uint8) if block.dtype == np.bool_ else block
     high, low = block.max(axis=0), block.min(axis=0)
     if block.dtype.kind in "iu":
-        return _integers(high, low, lambda: block, lo), 1.0
+        return _integers(high, low, block, lo), 1.0
     if not (np.isfinite(high).all() and np.isfinite(low).all()):
-        _refuse(~np.isfinite(block), lambda r, c: block[r, c], lo, "is")
+        _refuse(~np.isfinite(block), lambda r, c: block[r, c], lo)
     largest = np.maximum(np.abs(high), np.abs(low)).astype(np.float64)
     if block.dtype.itemsize < 8:
         return largest, 2.0**-149
@@ -88,15 +89,13 @@ def _look_generic(x: Any, lo: int, hi: int) -> tuple[np.ndarray, float]:
 
     xp = array_namespace(x)
     block = x[lo:hi, :]
-    if xp.isdtype(x.dtype, "bool"):
-        block = xp.astype(block, xp.uint8)
-    floating = not xp.isdtype(block.dtype, "integral")
-    if floating and not bool(xp.all(xp.isfinite(block))):
+    if not xp.isdtype(x.dtype, "real floating"):  # unsigned types lack reductions in some libraries
         values = to_numpy(block)
-        _refuse(~np.isfinite(values), lambda r, c: values[r, c], lo, "is")
+        return _look_numpy(values, 0, len(values), lo)
+    if not bool(xp.all(xp.isfinite(block))):
+        values = to_numpy(block)
+        _refuse(~np.isfinite(values), lambda r, c: values[r, c], lo)
     high, low = to_numpy(xp.max(block, axis=0)), to_numpy(xp.min(block, axis=0))
-    if not floating:
-        return _integers(high, low, lambda: to_numpy(block), lo), 1.0
     largest = np.maximum(np.abs(high), np.abs(low)).astype(np.float64)
     if block.dtype != xp.float64:
         return largest, 2.0**-149
@@ -105,18 +104,22 @@ def _look_generic(x: Any, lo: int, hi: int) -> tuple[np.ndarray, float]:
     return largest, float(xp.min(xp.where(magnitude > 0, magnitude, huge)))
 
 
-def _integers(high: np.ndarray, low: np.ndarray, block: Any, lo: int) -> np.ndarray:
+def _integers(high: np.ndarray, low: np.ndarray, block: np.ndarray, lo: int) -> np.ndarray:
     top = [max(abs(int(a)), abs(int(b))) for a, b in zip(high, low, strict=True)]
     if max(top) > _EXACT_INTEGER:
-        values = block()
-        beyond = (values > _EXACT_INTEGER) | (values < -_EXACT_INTEGER)
-        _refuse(beyond, lambda r, c: values[r, c], lo, "is beyond 2**53, float64's exact range:")
+        beyond = (block > _EXACT_INTEGER) | (block < -_EXACT_INTEGER)
+        row, column = (int(i) for i in np.argwhere(beyond)[0])
+        raise ValueError(
+            "X holds integers beyond 2**53, which float64 cannot hold exactly; "
+            f"X[{lo + row}, {column}] is {block[row, column]} (the first such value). "
+            "Scale them down or subtract an offset first."
+        )
     return np.asarray(top, dtype=np.float64)
 
 
-def _refuse(bad: np.ndarray, value: Any, lo: int, what: str) -> None:
+def _refuse(bad: np.ndarray, value: Any, lo: int) -> None:
     row, column = (int(i) for i in np.argwhere(bad)[0])
     raise ValueError(
-        f"X must hold finite numbers that float64 can represent; X[{lo + row}, {column}] {what} "
-        f"{value(row, column)} (the first such value). Remove or impute such rows first."
+        f"X must hold finite numbers; X[{lo + row}, {column}] is {value(row, column)} "
+        "(the first such value). Remove or impute such rows first."
     )

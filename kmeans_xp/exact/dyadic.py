@@ -25,9 +25,6 @@ class Dyadic:
         e = min(self.e, other.e)
         return Dyadic((self.n << (self.e - e)) + (other.n << (other.e - e)), e)
 
-    def __neg__(self) -> Dyadic:
-        return Dyadic(-self.n, self.e)
-
     def __mul__(self, factor: int) -> Dyadic:
         return Dyadic(self.n * factor, self.e)
 

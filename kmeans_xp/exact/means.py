@@ -94,7 +94,7 @@ def _double_double(levels: list[np.ndarray], bits: int) -> _Pair:
 
 
 def _divide(a: _Pair, b: _Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A / b as (high, low, error bound of high + low, high is the exact quotient)."""
+    """Divide two such pairs: (high, low, error bound of high + low, high is the exact quotient)."""
     a_high, a_low, a_error = a
     b_high, b_low, b_error = b
     quotient = a_high / b_high

@@ -13,11 +13,21 @@ from kmeans_xp.exact.bounds import FLOAT64, TINY64, gamma, is_exact_grid
 from kmeans_xp.exact.dyadic import rn12
 from kmeans_xp.exact.predicate import two_product
 
-__all__ = ["FLUSH", "accurate_distances", "rounded_products"]
+__all__ = ["FLUSH", "accurate_distances", "integer_weights", "rounded_products", "weight_scale"]
 
-# Squared distances below 2**(2E - 960) count as zero, 2**E being above every value (see
-# docs/exactness.md).
+# Weighted squared distances below 2**(2E + W - 960) count as zero, 2**E being above every value and
+# 2**W above every weight (docs/exactness.md).
 FLUSH = 2.0**-960
+
+
+def weight_scale(largest: float) -> int:
+    """Power s of the integer weights: q = ⌊p·2^s⌋ stays below 2^31 for p up to `largest`."""
+    return 31 - math.frexp(largest)[1]
+
+
+def integer_weights(p: np.ndarray, scale: int) -> np.ndarray:
+    """Return q = ⌊p·2^scale⌋ as int64."""
+    return np.floor(np.ldexp(p, scale)).astype(np.int64)
 
 
 def rounded_products(
@@ -61,7 +71,7 @@ def rounded_products(
         weight = (
             Fraction(1) if w is None else Fraction(float(w[i])) / Fraction(2) ** weight_exponent
         )
-        value[i] = _by_fractions(rows[i], points[i], weight / Fraction(4) ** exponent, exponent)
+        value[i] = _by_fractions(rows[i], points[i], weight / Fraction(4) ** exponent)
     return value
 
 
@@ -79,52 +89,51 @@ def accurate_distances(x: np.ndarray, centers: np.ndarray, exponent: int) -> np.
     -------
     ndarray of float64, shape (n, K)
     """
-    exponent = max(exponent, int(np.frexp(np.abs(centers).max())[1]))
-    x = np.ldexp(x.astype(np.float64), -exponent)
-    c = np.ldexp(centers.astype(np.float64), -exponent)
-    size = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", c, c)
-    squared = size - 2.0 * (x @ c.T)
-    # a squared distance this far below its terms has lost digits: take differences first
-    rows, columns = np.nonzero(~(squared > 1e-2 * size))
-    step = max(1, (1 << 18) // x.shape[1])
-    for i in range(0, len(rows), step):
-        difference = x[rows[i : i + step]] - c[columns[i : i + step]]
-        squared[rows[i : i + step], columns[i : i + step]] = np.square(difference).sum(axis=1)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.ldexp(np.sqrt(squared), exponent)
+    largest = max(math.ldexp(1.0, min(exponent, 1023)), float(np.abs(centers).max()))
+    exponent = math.frexp(largest)[1]
+    with np.errstate(all="ignore"):
+        x = np.ldexp(x.astype(np.float64), -exponent)
+        c = np.ldexp(centers.astype(np.float64), -exponent)
+        size = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", c, c)
+        squared = size - 2.0 * (x @ c.T)
+        distance = np.sqrt(squared)
+        # a squared distance this far below its terms has lost digits: take differences first
+        rows, columns = np.nonzero(~((squared > 1e-2 * size) & (size > 1e-250)))
+        step = max(1, (1 << 18) // x.shape[1])
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step], columns[i : i + step]
+            difference = x[some[0]] - c[some[1]]
+            unit = np.abs(difference).max(axis=1, keepdims=True)
+            unit[unit == 0] = 1.0
+            distance[some] = np.sqrt(np.square(difference / unit).sum(axis=1)) * unit[:, 0]
+        return np.ldexp(distance, exponent)
 
 
 def _certified(
     squared: np.ndarray, error: np.ndarray, w: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Round w·squared, known within w·error, to 12 bits; says where that is certain."""
-    flushed = squared + error < FLUSH
-    sure = (squared - error >= FLUSH) | flushed
-    if w is None:
-        low, high = squared - error, squared + error
-    else:
+    low, high = squared - error, squared + error
+    if w is not None:
         product, rest = two_product(squared, w)
-        exact = (error == 0) & (rest == 0) & (product > TINY64)
-        low = np.where(exact, product, (product - w * error) * (1 - 4 * FLOAT64))
-        high = np.where(exact, product, (product + w * error) * (1 + 4 * FLOAT64))
-        sure &= (product > TINY64) | (w == 0)
-    low, high = np.maximum(low, 0.0), np.maximum(high, 0.0)
-    value = rn12(low)
-    certain = sure & (flushed | (value == rn12(high)))
+        exact = (error == 0) & (rest == 0) & (product >= FLUSH)
+        low = np.where(exact, product, low * w * (1 - 8 * FLOAT64))
+        high = np.where(exact, product, high * w * (1 + 8 * FLOAT64))
+    flushed = high < FLUSH
+    value = rn12(np.maximum(low, 0.0))
+    certain = flushed | ((low >= FLUSH) & (value == rn12(high)))
     value[flushed] = 0.0
     return value, certain
 
 
-def _by_fractions(x: np.ndarray, c: np.ndarray, factor: Fraction, exponent: int) -> float:
+def _by_fractions(x: np.ndarray, c: np.ndarray, factor: Fraction) -> float:
     pairs = zip(x.tolist(), c.tolist(), strict=True)
-    squared = sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs), Fraction(0))
-    value = squared * factor
-    if squared < Fraction(FLUSH) * Fraction(4) ** exponent or value == 0:
+    value = factor * sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in pairs), Fraction(0))
+    if value < Fraction(FLUSH):
         return 0.0
     top = value.numerator.bit_length() - value.denominator.bit_length()
     if Fraction(2) ** top > value:
         top -= 1
     unit = top - 11
-    return math.ldexp(
-        round(value / Fraction(2) ** unit), unit
-    )  # round() is to nearest, ties to even
+    nearest = round(value / Fraction(2) ** unit)  # ties to even
+    return math.ldexp(nearest, unit)

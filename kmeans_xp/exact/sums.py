@@ -18,7 +18,7 @@ import numpy as np
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.predicate import two_product
 
-__all__ = ["ClusterSums", "Grid", "grouped", "square_sum"]
+__all__ = ["ClusterSums", "Grid", "square_sum"]
 
 # Exponents farther apart than this are handled in bands, so that products neither under- nor
 # overflow.
@@ -192,11 +192,6 @@ class Groups:
         )
 
 
-def grouped(labels: np.ndarray, n_clusters: int, n_features: int) -> Groups:
-    """Group rows by label for `ClusterSums.add`."""
-    return Groups(labels, n_clusters, n_features)
-
-
 class ClusterSums:
     """Exact Σ w·x and Σ w of every cluster. Several threads may add at once.
 
@@ -231,7 +226,7 @@ class ClusterSums:
         """Add (or with ``sign=-1`` take away) rows x, shape (n, D), at most `grid.rows` of them."""
         if not len(x):
             return
-        groups = grouped(labels, *self.shape)
+        groups = Groups(labels, *self.shape)
         x = x[groups.order].astype(np.float64)
         w = None if w is None else w[groups.order]
         for level, integers in self.grid.value_terms(x, w):
@@ -260,12 +255,10 @@ class ClusterSums:
         return self.grid.weight_exponent - self.grid.bits * len(self.weights)
 
     def value_integers(self, index: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
-        """Python integers Σ w·x in units of `value_exponents`; all of them, or those at (rows,
-        columns).
-        """
-        return _join(
-            [v if index is None else v[index] for v in self.values], self.grid.bits, self.shape
-        )
+        """Python integers Σ w·x in units of `value_exponents`: all, or those at (rows, columns)."""
+        if index is None:
+            return _join(self.values, self.grid.bits, self.shape)
+        return _join([v[index] for v in self.values], self.grid.bits, np.shape(index[0]))
 
     def weight_integers(self) -> np.ndarray:
         """Python integers Σ w, shape (K,), in units of `weight_unit`."""

@@ -1,0 +1,81 @@
+"""What a person sees while the loop runs: verbose lines, a progress bar, the caller's callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from kmeans_xp.backends.convert import from_numpy
+from kmeans_xp.blocks.base import Blocks, Step
+from kmeans_xp.lloyd import State
+
+__all__ = ["Watch", "check_progress"]
+
+
+def check_progress(progress: bool) -> None:
+    """Refuse a progress bar that cannot be drawn, before any work."""
+    if progress and find_spec("tqdm") is None:
+        raise ModuleNotFoundError("progress=True needs tqdm: pip install 'kmeans_xp[progress]'")
+
+
+class Watch:
+    """Turns iterations into verbose lines, a progress bar and the caller's callback."""
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        x: Any,
+        start: int,
+        max_iter: int,
+        progress: bool,
+        callback: Callable[[State], bool | None] | None,
+        verbose: int,
+    ) -> None:
+        self.blocks, self.x, self.start, self.verbose, self.callback = (
+            blocks,
+            x,
+            start,
+            verbose,
+            callback,
+        )
+        self.progress, self.max_iter = progress, max_iter
+        self.bar: Any = None
+        watched = progress or verbose or callback is not None
+        self.on_iteration = self._seen if watched else None
+
+    def __enter__(self) -> None:
+        if self.progress:
+            from tqdm.auto import tqdm
+
+            name = f"k-means, start {self.start}"
+            self.bar = tqdm(total=self.max_iter, desc=name, unit="iteration")
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _seen(self, iteration: int, step: Step, seconds: float) -> bool:
+        shift = step.shift[1]
+        if self.verbose:
+            print(
+                f"Iteration {iteration}: {step.changed} labels changed, shift {shift:.6g}, "
+                f"{seconds:.3f} s"
+            )
+        if self.bar is not None:
+            self.bar.update()
+            self.bar.set_postfix(changed=step.changed, refresh=False)
+        if self.callback is None:
+            return False
+        centroids = from_numpy(self.blocks.fetch(step.centroids).copy(), self.x)
+        state = State(
+            start=self.start,
+            iteration=iteration,
+            centroids=centroids,
+            shift=shift,
+            changed=step.changed,
+            relocated=step.relocated,
+            rechecked=step.rechecked,
+            seconds=seconds,
+        )
+        return bool(self.callback(state))

@@ -9,17 +9,16 @@ the safe way, so a pruned iteration has the bits of a plain one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from kmeans_xp.assignment import Assigned, Centers
+from kmeans_xp.backends import Backend
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 
 __all__ = ["Bounds", "Drift"]
 
-# One float32 operation with its rounding turned upwards (downwards) by more than it can be off.
-_UP = np.float32(1 + 2.0**-22)
-_DOWN = np.float32(1 - 2.0**-22)
 _TINY = np.float32(2.0**-100)
 # Distances between centroids are worth their cost up to this many of them.
 _MOST_PAIRS = 2048
@@ -55,10 +54,8 @@ class Bounds:
     def follow(self, centroids: np.ndarray, centers: Centers) -> Drift | None:
         """Tell how the bounds change for new centroids; None if they cannot be used for them."""
         known, self._known = self._known, centroids
-        if len(centers.values) < len(
-            centroids
-        ):  # equal centroids: which one may leave is not bounded
-            self._known = None
+        if len(centers.values) < len(centroids):
+            self._known = None  # of equal centroids any may leave: nothing bounds that
         if known is None or self._known is None:
             self.upper.fill(np.inf)
             return None
@@ -73,22 +70,19 @@ class Bounds:
         others[order[-1]] = own[order[-2]]
         return Drift(own, others, _half_distances(centers))
 
-    def age(self, lo: int, hi: int, labels: np.ndarray, drift: Drift) -> np.ndarray:
+    def age(
+        self, backend: Backend, lo: int, hi: int, labels: np.ndarray, drift: Drift
+    ) -> np.ndarray:
         """Let the bounds of rows lo..hi give way; returns the rows they no longer settle."""
         upper, lower = self.upper[lo:hi], self.lower[lo:hi]
-        upper += drift.own[labels]
-        upper *= _UP
-        lower -= drift.others[labels]
-        np.maximum(lower, 0, out=lower)
-        lower *= _DOWN
-        settled = upper < np.maximum(lower, drift.half[labels])
-        return lo + np.flatnonzero(~settled)
+        return lo + backend.age(upper, lower, labels, drift.own, drift.others, drift.half)
 
     def tighten(
         self,
+        backend: Backend,
+        x: Any,
         rows: np.ndarray,
         labels: np.ndarray,
-        framed: np.ndarray,
         centers: Centers,
         half: np.ndarray,
     ) -> np.ndarray:
@@ -96,49 +90,47 @@ class Bounds:
 
         Parameters
         ----------
+        backend : Backend
+        x : array, shape (N, D)
+            The data.
         rows, labels : ndarray, shape (n,)
-            The rows and their labels.
-        framed : ndarray of float32, shape (n, D)
-            The rows as the fast pass sees them.
+            Indices of the rows, and their labels.
         centers : Centers
         half : ndarray, shape (K,)
             `Drift.half`.
 
         Returns
         -------
-        ndarray of bool, shape (n,)
-            True where the row is still open.
+        ndarray of int64
+            The rows that are still open.
         """
-        difference = framed - centers.points[labels]
-        measured = np.sqrt(np.einsum("ij,ij->i", difference, difference)).astype(np.float64)
-        n_features = framed.shape[1]
-        size = np.sqrt(np.einsum("ij,ij->i", framed, framed)).astype(np.float64)
-        off = centers.errors[labels] + 4 * FLOAT32 * size  # the roundings of centroid and row
-        bound = (measured + off) * (1 + 2 * gamma(n_features + 6, FLOAT32) + 2.0**-20) + _TINY
-        self.upper[rows] = np.fmin(bound.astype(np.float32), self.upper[rows])
-        return ~(self.upper[rows] < np.maximum(self.lower[rows], half[labels]))
+        measured, size = backend.own_distances(x, rows, labels, centers.frame, centers.points)
+        # the roundings of centroid and row
+        off = centers.errors[labels] + 4 * FLOAT32 * size.astype(np.float64)
+        grow = 1 + 2 * gamma(centers.values.shape[1] + 6, FLOAT32) + 2.0**-20
+        bound = ((measured + off) * grow + _TINY).astype(np.float32)
+        upper = np.fmin(bound, self.upper[rows])
+        self.upper[rows] = upper
+        return rows[~(upper < np.maximum(self.lower[rows], half[labels]))]
 
     def renew(
-        self, rows: slice | np.ndarray, new: Assigned, centers: Centers, norms: np.ndarray
+        self,
+        backend: Backend,
+        rows: slice | np.ndarray,
+        new: Assigned,
+        centers: Centers,
+        norms: np.ndarray,
     ) -> None:
         """Take bounds from the scores of rows just assigned; uncertified rows stay open."""
         if new.score is None or new.lead is None:
             return
-        size = norms[rows].astype(np.float64)
-        slack = centers.slope * size + centers.offset  # twice the error of a score
-        best = new.score.astype(np.float64)
-        second = best - new.lead.astype(np.float64) * (1 - 2.0**-22)
         n_features = centers.values.shape[1]
         shrink = 1 - 2 * gamma(n_features + 8, FLOAT32) - 4e-6  # the norms are upper bounds
-        small = np.maximum(size * shrink - 2.0**-56 * n_features, 0)
-        near = np.square(size) * (1 + 2.0**-20) - 2 * best + slack
-        far = np.square(small) - 2 * second - slack
-        upper = np.sqrt(np.maximum(near, 0)) * (1 + 2.0**-20) + _TINY
-        lower = np.sqrt(np.maximum(far, 0)) * (1 - 2.0**-20)
-        lower = np.minimum(lower, centers.far_norm - size * (1 + 2.0**-20))
-        lower = np.clip(lower, 0, 1e30)
-        self.upper[rows] = np.where(new.certified, upper, np.inf)
-        self.lower[rows] = np.where(new.certified, lower, 0)
+        tiny = 2.0**-56 * n_features
+        terms = (centers.slope, centers.offset, shrink, tiny, centers.far_norm)
+        backend.renew(
+            self.upper, self.lower, rows, new.score, new.lead, new.certified, norms, terms
+        )
 
 
 def _half_distances(centers: Centers) -> np.ndarray:

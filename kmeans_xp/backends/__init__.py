@@ -8,6 +8,9 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `frame_rows(X, ...)`   rows, scaled and centred, in float32 in the backend's own namespace
 `row_norms(rows)`      upper bounds of their norms
 `top_two(rows, tile)`  per row the best score, its index and its lead over the second best
+`age(...)`             let pruning bounds give way
+`renew(...)`           take pruning bounds from scores
+`own_distances(...)`   distances of rows to their own centroids
 `cluster_sums(...)`    exact sums of some rows in levels (`exact.sums`)
 `cross(rows, centers)`  products of rows with a few centres
 `session()`            a context in which this backend's thread settings hold

@@ -143,6 +143,50 @@ class NumpyBackend(Backend):
         lead = score - scores[every, scores.argmax(axis=1)]
         return best.astype(np.int32), score, lead
 
+    def age(
+        self,
+        upper: np.ndarray,
+        lower: np.ndarray,
+        labels: np.ndarray,
+        own: np.ndarray,
+        others: np.ndarray,
+        half: np.ndarray,
+    ) -> np.ndarray:
+        """Let bounds give way in place (`pruning.Drift`); positions of the rows left open."""
+        if self._fast is None:
+            return super().age(upper, lower, labels, own, others, half)
+        from kmeans_xp.backends import numba_bounds
+
+        return numba_bounds.age(upper, lower, labels, own, others, half)
+
+    def renew(
+        self,
+        upper: np.ndarray,
+        lower: np.ndarray,
+        rows: slice | np.ndarray,
+        score: np.ndarray,
+        lead: np.ndarray,
+        certified: np.ndarray,
+        norms: np.ndarray,
+        terms: tuple[float, float, float, float, float],
+    ) -> None:
+        """Bounds of distances from scores."""
+        if self._fast is None:
+            return super().renew(upper, lower, rows, score, lead, certified, norms, terms)
+        from kmeans_xp.backends import numba_bounds
+
+        return numba_bounds.renew(upper, lower, rows, score, lead, certified, norms, terms)
+
+    def own_distances(
+        self, x: np.ndarray, rows: np.ndarray, labels: np.ndarray, frame: Frame, points: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Float32 distances of framed rows to their own points, and norms of the rows."""
+        if self._fast is None or not self._fast.suits(x):
+            return super().own_distances(x, rows, labels, frame, points)
+        from kmeans_xp.backends import numba_bounds
+
+        return numba_bounds.measure(x, rows, labels, frame, points)
+
     def cluster_sums(
         self,
         x: np.ndarray,

@@ -51,6 +51,11 @@ def _score_jit(function: Callable[..., Any]) -> Any:
     return _jit(function, fastmath={"contract", "nsz"})
 
 
+def _inline(function: Callable[..., Any]) -> Any:
+    """Copy into every caller: a call with many arrays costs more than a few additions."""
+    return numba.njit(inline="always")(function)
+
+
 # ---- the two best scores
 
 
@@ -129,9 +134,9 @@ def _keep_sums(s0: Any, s1: Any, s2: Any, s3: Any, bias: Any, j: Any, state: Any
     h0, h1, h2, h3 = bias[0], bias[1], bias[2], bias[3]
     zero = np.float32(0)
     for r in range(len(s0)):
-        v0, v1, v2, v3 = s0[r], s1[r], s2[r], s3[r]
+        v0, v1, v2, v3 = s0[r] + h0, s1[r] + h1, s2[r] + h2, s3[r] + h3
         state[3 * _BLOCK + r] += v0 * zero + v1 * zero + v2 * zero + v3 * zero
-        _keep_four(j, v0 + h0, v1 + h1, v2 + h2, v3 + h3, state, r)
+        _keep_four(j, v0, v1, v2, v3, state, r)
 
 
 @_score_jit
@@ -275,34 +280,16 @@ def top_two(
 # ---- exact sums
 
 
-@_jit
-def _take_row(
-    x: Any, scale: Any, step: Any, sign: Any, depth: Any, rest: Any, s0: Any, s1: Any, s2: Any
-) -> Any:
-    """Add the levels of one row; False if something is left after `depth` of them."""
-    more = 0
-    for j in range(len(x)):
-        value = np.float64(x[j]) * scale[j]
-        integer = np.rint(value)
-        s0[j] += np.int64(integer) * sign
-        rest[j] = (value - integer) * step
-        more |= value != integer
-    if more == 0 or depth == 1:
-        return more == 0
-    more = 0
-    for j in range(len(x)):
+@_inline
+def _add_level(rest: Any, step: Any, sign: Any, level: Any, k: Any) -> Any:
+    """Move the integers of `rest` into row k of a level; True if something is left."""
+    more = False
+    for j in range(len(rest)):
         integer = np.rint(rest[j])
-        s1[j] += np.int64(integer) * sign
-        rest[j] = (rest[j] - integer) * step
-        more |= rest[j] != 0
-    if more == 0 or depth == 2:
-        return more == 0
-    more = 0
-    for j in range(len(x)):
-        integer = np.rint(rest[j])
-        s2[j] += np.int64(integer) * sign
+        level[k, j] += np.int64(integer) * sign
         more |= rest[j] != integer
-    return more == 0
+        rest[j] = (rest[j] - integer) * step
+    return more
 
 
 @_jit
@@ -322,15 +309,28 @@ def _add(
 ) -> Any:
     """Add rows to the first `depth` levels; those that need more are listed in `left`."""
     rest = np.empty(x.shape[1])
-    n_left = 0
-    for i in range(len(rows)):
-        k, row = labels[i], x[rows[i]]
-        if _take_row(row, scale, step, sign, depth, rest, s0[k], s1[k], s2[k]):
-            counts[k] += sign
-        else:
-            _take_row(row, scale, step, -sign, depth, rest, s0[k], s1[k], s2[k])
+    n_left, i, unit = 0, 0, sign
+    while i < len(rows):
+        k, row = labels[i], rows[i]
+        more = False
+        for j in range(len(rest)):
+            value = np.float64(x[row, j]) * scale[j]
+            integer = np.rint(value)
+            s0[k, j] += np.int64(integer) * unit
+            more |= value != integer
+            rest[j] = (value - integer) * step
+        if more and depth > 1:
+            more = _add_level(rest, step, unit, s1, k)
+        if more and depth > 2:
+            more = _add_level(rest, step, unit, s2, k)
+        counts[k] += unit
+        if more and unit == sign:  # once more, to take it away again
+            unit = -sign
             left[n_left] = i
             n_left += 1
+        else:
+            unit = sign
+            i += 1
     return n_left
 
 

@@ -17,6 +17,10 @@ from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["Backend", "Frame", "Tile", "has_float64"]
 
+# Float32 factors that turn the rounding of one operation upwards and downwards.
+_UP = np.float32(1 + 2.0**-22)
+_DOWN = np.float32(1 - 2.0**-22)
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -157,6 +161,63 @@ class Backend:
             to_numpy(top).astype(np.float32),
             to_numpy(lead).astype(np.float32),
         )
+
+    def age(
+        self,
+        upper: np.ndarray,
+        lower: np.ndarray,
+        labels: np.ndarray,
+        own: np.ndarray,
+        others: np.ndarray,
+        half: np.ndarray,
+    ) -> np.ndarray:
+        """Let bounds give way in place (`pruning.Drift`); positions of the rows left open."""
+        upper += own[labels]
+        upper *= _UP
+        lower -= others[labels]
+        np.maximum(lower, 0, out=lower)
+        lower *= _DOWN
+        return np.flatnonzero(~(upper < np.maximum(lower, half[labels])))
+
+    def renew(
+        self,
+        upper: np.ndarray,
+        lower: np.ndarray,
+        rows: slice | np.ndarray,
+        score: np.ndarray,
+        lead: np.ndarray,
+        certified: np.ndarray,
+        norms: np.ndarray,
+        terms: tuple[float, float, float, float, float],
+    ) -> None:
+        """Bounds of distances from scores: |x - c|² = |x|² - 2s, every slack the safe way.
+
+        `terms` are slope and offset of twice the error of a score, what takes a norm's upper bound
+        to a lower one (a factor, less a tiny amount), and the norm of the nearest centroid outside
+        the fast pass.
+        """
+        slope, offset, shrink, tiny, far_norm = terms
+        size = norms[rows].astype(np.float64)
+        slack = slope * size + offset
+        best = score.astype(np.float64)
+        second = best - lead.astype(np.float64) * (1 - 2.0**-22)
+        small = np.maximum(size * shrink - tiny, 0)
+        near = np.square(size) * (1 + 2.0**-20) - 2 * best + slack
+        far = np.square(small) - 2 * second - slack
+        above = np.sqrt(np.maximum(near, 0)) * (1 + 2.0**-20) + 2.0**-100
+        below = np.sqrt(np.maximum(far, 0)) * (1 - 2.0**-20)
+        below = np.minimum(below, far_norm - size * (1 + 2.0**-20))
+        upper[rows] = np.where(certified, above, np.inf)
+        lower[rows] = np.where(certified, np.clip(below, 0, 1e30), 0)
+
+    def own_distances(
+        self, x: Any, rows: np.ndarray, labels: np.ndarray, frame: Frame, points: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Float32 distances of framed rows to their own points, and norms of the rows."""
+        framed = to_numpy(self.frame_rows(x, rows, frame))[: len(rows)]
+        difference = framed - points[labels]
+        distance = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+        return distance, np.sqrt(np.einsum("ij,ij->i", framed, framed))
 
     def cluster_sums(
         self,

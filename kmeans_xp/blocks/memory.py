@@ -238,7 +238,7 @@ class MemoryBlocks:
             changed += self._relabel(rows, new.labels)
             rechecked += int(np.count_nonzero(~new.certified))
             if self._bounds is not None:
-                self._bounds.renew(rows, new, centers, norms)
+                self._bounds.renew(self.backend, rows, new, centers, norms)
         return changed, rechecked
 
     def _open_rows(
@@ -249,24 +249,20 @@ class MemoryBlocks:
         lo, hi = batch
         step = self.backend.block_rows(self.n_features, len(centers.first))
         if self._bounds is not None and drift is not None:
-            still = self._bounds.age(lo, hi, self._labels[lo:hi], drift)
+            still = self._bounds.age(self.backend, lo, hi, self._labels[lo:hi], drift)
             if len(still) < _MOST_ROWS * (hi - lo):
                 for i in range(0, len(still), step):
                     some = still[i : i + step]
                     if len(centers.first) >= _TIGHTEN:
-                        some = some[self._still_open(some, centers, drift)]
+                        own = self._labels[some]
+                        some = self._bounds.tighten(
+                            self.backend, self.x, some, own, centers, drift.half
+                        )
                     if some.size:
                         yield some
                 return
         for i in range(lo, hi, step):
             yield slice(i, min(i + step, hi))
-
-    def _still_open(self, rows: np.ndarray, centers: Centers, drift: Drift) -> np.ndarray:
-        """Measure rows against their own centroids; True where bounds still do not settle them."""
-        assert self._labels is not None
-        assert self._bounds is not None
-        framed = to_numpy(self.backend.frame_rows(self.x, rows, self.frame))[: len(rows)]
-        return self._bounds.tighten(rows, self._labels[rows], framed, centers, drift.half)
 
     def _relabel(self, rows: slice | np.ndarray, new: np.ndarray) -> int:
         """Store labels and move the sums of the rows that changed; counts them."""

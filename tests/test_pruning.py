@@ -1,0 +1,88 @@
+"""Pruned iterations against plain ones: the same bits, and bounds that bound."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmeans_xp import fingerprint, kmeans
+from kmeans_xp.blocks.memory import MemoryBlocks
+
+from .helpers import environment
+
+
+def words(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    raw = np.random.PCG64(seed).random_raw(int(np.prod(shape)))
+    return ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
+
+
+def make(kind: str, seed: int, n: int, d: int, k: int) -> np.ndarray:
+    x = words(seed, (n, d))
+    if kind == "clusters":
+        return x + 6 * words(seed + 1, (k, d))[np.arange(n) % k]
+    if kind == "duplicates":
+        return x[np.arange(n) % max(2, n // 4)]
+    if kind == "integers":
+        return np.floor(x * 4)
+    if kind == "outlier":
+        x[0] = 1e6
+    return x
+
+
+KINDS = ["uniform", "clusters", "duplicates", "integers", "outlier"]
+
+
+@pytest.mark.parametrize("numba", ["0", "1"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 10**6),
+    n=st.integers(20, 300),
+    d=st.integers(1, 6),
+    k=st.integers(2, 18),
+)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_pruned_has_the_bits_of_plain(
+    numba: str, dtype: type, kind: str, seed: int, n: int, d: int, k: int
+) -> None:
+    if numba == "1":
+        pytest.importorskip("numba")
+    x = make(kind, seed, n, d, k).astype(dtype)
+    init = x[np.arange(k) % n]
+    found = set()
+    with environment(numba=numba), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer clusters than asked for is fine here
+        for algorithm in ("lloyd", "hamerly", "auto"):
+            result = kmeans(x, k, init=init, tol=0, max_iter=40, algorithm=algorithm)
+            found.add(fingerprint(result))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("numba", ["0", "1"])
+@pytest.mark.parametrize("kind", ["uniform", "clusters", "outlier"])
+def test_bounds_hold_and_settle_rows(numba: str, kind: str) -> None:
+    if numba == "1":
+        pytest.importorskip("numba")
+    x = make(kind, 5, 2000, 4, 20).astype(np.float32)
+    with environment(numba=numba):
+        blocks = MemoryBlocks(x, None, np.dtype(np.float32), x)
+        blocks.algorithm = "hamerly"
+        handle = blocks.place(x[:20])
+        with blocks.session():
+            for _ in range(6):
+                previous = handle
+                handle = blocks.step(handle).centroids
+    bounds, labels = blocks._bounds, blocks._labels
+    frame = blocks.frame
+    rows = x.astype(np.float64) * frame.scale - frame.center
+    centers = previous.astype(np.float64) * frame.scale - frame.center
+    distances = np.sqrt(np.square(rows[:, None] - centers[None]).sum(axis=2))
+    own = distances[np.arange(len(x)), labels]
+    distances[np.arange(len(x)), labels] = np.inf
+    assert (bounds.upper >= own).all()
+    assert (bounds.lower <= distances.min(axis=1)).all()
+    assert (bounds.upper < bounds.lower).mean() > 0.5

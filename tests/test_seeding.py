@@ -1,0 +1,91 @@
+"""The integers behind the starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmeans_xp import kmeans, kmeans_plusplus, seeding
+from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.seeding import RowSampler, Words, _scaled, sample_rows
+
+from . import reference
+
+
+@given(st.integers(1, 2**200))
+@settings(deadline=None)
+def test_below_uses_as_many_words_as_the_total_needs(total: int) -> None:
+    stream = np.random.PCG64(5)
+    count = max(1, -(-total.bit_length() // 64))
+    bits = 0
+    for _ in range(count):
+        bits = (bits << 64) | int(stream.random_raw())
+    words = Words(5)
+    assert words.below(total) == (bits * total) >> (64 * count)
+    assert words.word() == int(stream.random_raw())
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5), st.integers(1, 2**40))
+def test_scaled_words(values: list[int], n: int) -> None:
+    got = _scaled(np.asarray(values, dtype=np.uint64), n)
+    assert got.tolist() == [(u * n) >> 64 for u in values]
+
+
+@pytest.mark.parametrize(("n_rows", "size"), [(50, 7), (50, 25), (50, 44), (50, 49), (9000, 4000)])
+def test_sample_rows_is_the_rule(n_rows: int, size: int) -> None:
+    stream = np.random.PCG64(3)
+    few = min(size, n_rows - size)
+    drawn: list[int] = []
+    while len(drawn) < few:
+        row = (int(stream.random_raw()) * n_rows) >> 64
+        if row not in drawn:
+            drawn.append(row)
+    expected = sorted(drawn) if few == size else sorted(set(range(n_rows)) - set(drawn))
+    words = Words(3)
+    assert sample_rows(n_rows, size, words).tolist() == expected
+    assert words.word() == int(stream.random_raw())
+
+
+def test_rows_without_weight_come_last() -> None:
+    w = np.zeros(9000)
+    w[[5, 4100, 8999]] = [1e-3, 2.0, 1.0]
+    sampler, words = RowSampler(len(w), w), Words(0)
+    rows = []
+    for _ in range(40):
+        rows.append(sampler.draw(words))
+        sampler.remove(rows[-1])
+    assert sorted(rows[:3]) == [5, 4100, 8999]
+    assert len(set(rows)) == 40
+
+
+def test_large_data_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.PCG64(1).random_raw(900).astype(np.float64).reshape(300, 3)
+    monkeypatch.setattr(seeding, "_INIT_ROWS", 100)
+    monkeypatch.setattr(seeding, "_ROWS_A_CLUSTER", 10)
+    assert kmeans_plusplus(x, 4, random_state=2)[1].tolist() == (
+        kmeans_plusplus(x, 4, init_size=100, random_state=2)[1].tolist()
+    )
+    rows = reference.kmeans_plusplus(x, 4, words=reference.Words(2), init_size=100)
+    assert kmeans_plusplus(x, 4, random_state=2)[1].tolist() == rows
+
+
+def test_sampled_rows_may_all_lack_weight() -> None:
+    x = np.arange(50.0)[:, None]
+    w = np.zeros(50)
+    w[7] = 1
+    centers, rows = kmeans_plusplus(x, 2, init_size=3, sample_weight=w, random_state=0)
+    assert np.array_equal(x[rows], centers)
+    assert kmeans(x, 2, init_size=3, sample_weight=w, random_state=0, tol=0).converged
+
+
+def test_potentials_do_not_wait_for_their_own_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KMEANS_XP_NUM_THREADS", "2")
+    monkeypatch.setenv("KMEANS_XP_BLOCK_ROWS", "7")
+    x = np.random.PCG64(1).random_raw(200).astype(np.float64).reshape(100, 2)
+    blocks = MemoryBlocks(x, None, np.dtype(np.float64), x)
+    with blocks.session():
+        potential = blocks.potential()
+        potential.start(0)
+        assert len(potential.costs([1, 2])) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,3 +91,38 @@ def test_potentials_do_not_wait_for_their_own_workers(monkeypatch: pytest.Monkey
         potential = blocks.potential()
         potential.start(0)
         assert len(potential.costs([1, 2])) == 2
+
+
+def far_apart() -> np.ndarray:
+    """Two tight groups so far apart that float32 distances within one are noise."""
+    raw = np.random.PCG64(9).random_raw(800).astype(np.float64).reshape(400, 2) * 2.0**-64
+    return (raw * 0.1 + np.where(np.arange(400)[:, None] % 2, 2e4, -2e4)).astype(np.float32)
+
+
+def squared(a: list[Fraction], b: list[Fraction]) -> Fraction:
+    return sum(((u - v) ** 2 for u, v in zip(a, b, strict=True)), Fraction(0))
+
+
+def costs(x: np.ndarray) -> list[int]:
+    """Costs of candidates after two centres, one in each group."""
+    blocks = MemoryBlocks(x, None, x.dtype, x)
+    with blocks.session():
+        potential = blocks.potential()
+        potential.start(0)
+        potential.accept(1)
+        return potential.costs(list(range(2, 40)))
+
+
+def test_costs_need_the_bound_of_the_fast_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = far_apart()
+    rows = reference.as_rows(x)
+    p = [[reference.rn12(squared(row, c)) for c in rows[:40]] for row in rows]
+    current = [min(row[0], row[1]) for row in p]
+    unit = Fraction(2) ** (31 - reference.exponent(max(current)))
+    expected = [
+        sum(int(min(row[c], old) * unit) for row, old in zip(p, current, strict=True))
+        for c in range(2, 40)
+    ]
+    assert costs(x) == expected
+    monkeypatch.setattr("kmeans_xp.blocks.potential.distance_slack", lambda *args: 0.0)
+    assert costs(x) != expected

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from kmeans_xp.backends import warmup
 from kmeans_xp.functional import ConvergenceWarning, kmeans, kmeans_plusplus, predict
 from kmeans_xp.lloyd import State
 from kmeans_xp.result import KMeansResult, fingerprint
@@ -19,6 +20,7 @@ __all__ = [
     "kmeans",
     "kmeans_plusplus",
     "predict",
+    "warmup",
 ]
 
 

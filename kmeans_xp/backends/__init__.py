@@ -24,11 +24,12 @@ Scores may carry any rounding error within `exact.bounds.score_bound`.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from kmeans_xp.backends.generic import Backend
 
-__all__ = ["Backend", "backend_for", "forced_generic", "require_cuda"]
+__all__ = ["Backend", "backend_for", "forced_generic", "require_cuda", "warmup"]
 
 
 def forced_generic() -> bool:
@@ -49,6 +50,24 @@ def require_cuda() -> None:
         ) from None
     if not cupy.cuda.is_available():
         raise ValueError("device='cuda' needs a CUDA device, and none is available")
+
+
+def warmup() -> None:
+    """Compile the CPU kernels ahead of their first use, or load them from numba's cache.
+
+    A fit compiles what it needs when it first needs it; a service calls this at its start instead.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If numba is not installed.
+    """
+    if find_spec("numba") is None:
+        raise ModuleNotFoundError("warmup() needs numba: pip install 'kmeans_xp[cpu]'")
+    from kmeans_xp.backends import cpu_numba, numba_bounds
+
+    cpu_numba.warmup()
+    numba_bounds.warmup()
 
 
 def backend_for(x: Any) -> Backend:

@@ -14,6 +14,7 @@ from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.seeding import RowSampler, Words, _scaled, sample_rows
 
 from . import reference
+from .helpers import environment
 
 
 @given(st.integers(1, 2**200))
@@ -60,6 +61,26 @@ def test_rows_without_weight_come_last() -> None:
         sampler.remove(rows[-1])
     assert sorted(rows[:3]) == [5, 4100, 8999]
     assert len(set(rows)) == 40
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["uniform", "offset", "lattice", "groups", "huge", "tiny"])
+def test_compiled_potentials(kind: str, dtype: type) -> None:
+    pytest.importorskip("numba")
+    x = np.random.PCG64(4).random_raw(3000).astype(np.float64).reshape(600, 5) * 2.0**-64
+    x = {
+        "uniform": x,
+        "offset": x + 1e5,
+        "lattice": np.floor(x * 70),
+        "groups": x * 0.1 + np.where(np.arange(600)[:, None] % 2, 2e4, -2e4),
+        "huge": x * 1e30,
+        "tiny": x * 1e-30,
+    }[kind].astype(dtype)
+    found = []
+    for numba in "01":
+        with environment(numba=numba, block_rows=250):
+            found.append(kmeans_plusplus(x, 25, random_state=1)[1].tolist())
+    assert found[0] == found[1]
 
 
 def test_large_data_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:

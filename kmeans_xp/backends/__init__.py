@@ -8,6 +8,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `frame_rows(X, ...)`   rows, scaled and centred, in float32 in the backend's own namespace
 `row_norms(rows)`      upper bounds of their norms
 `top_two(rows, tile)`  per row the best score, its index and its lead over the second best
+`lowered(...)`         rows that new k-means++ centres bring closer, or None
 `age(...)`             let pruning bounds give way
 `renew(...)`           take pruning bounds from scores
 `own_distances(...)`   distances of rows to their own centroids
@@ -64,10 +65,11 @@ def warmup() -> None:
     """
     if find_spec("numba") is None:
         raise ModuleNotFoundError("warmup() needs numba: pip install 'kmeans_xp[cpu]'")
-    from kmeans_xp.backends import cpu_numba, numba_bounds
+    from kmeans_xp.backends import cpu_numba, numba_bounds, numba_seeding
 
     cpu_numba.warmup()
     numba_bounds.warmup()
+    numba_seeding.warmup()
 
 
 def backend_for(x: Any) -> Backend:

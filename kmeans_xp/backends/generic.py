@@ -162,6 +162,19 @@ class Backend:
             to_numpy(lead).astype(np.float32),
         )
 
+    def lowered(
+        self,
+        x: Any,
+        rows: np.ndarray,
+        p: np.ndarray,
+        norms: np.ndarray,
+        frame: Frame,
+        centers: np.ndarray,
+        exponent: int,
+    ) -> list[tuple[np.ndarray, np.ndarray]] | None:
+        """Rows whose k-means++ potential new centres lower; None where there is no fast way."""
+        return None
+
     def age(
         self,
         upper: np.ndarray,

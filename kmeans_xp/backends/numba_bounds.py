@@ -6,13 +6,12 @@ the bounds holds for any order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.cpu_numba import _frozen, _jit
 from kmeans_xp.backends.generic import Frame
+from kmeans_xp.backends.jit import frozen, jit, sum_jit
 
 __all__ = ["age", "measure", "renew", "warmup"]
 
@@ -20,12 +19,7 @@ _UP = np.float32(1 + 2.0**-22)
 _DOWN = np.float32(1 - 2.0**-22)
 
 
-def _sum_jit(function: Callable[..., Any]) -> Any:
-    """Sums in any order, with FMA."""
-    return _jit(function, fastmath={"contract", "nsz", "reassoc"})
-
-
-@_jit
+@jit
 def _age(upper: Any, lower: Any, labels: Any, own: Any, others: Any, half: Any, out: Any) -> Any:
     """Let bounds give way; the rows that are still open go to `out`."""
     count = 0
@@ -67,7 +61,7 @@ def age(
     return out[: _age(upper, lower, labels, own, others, half, out)]
 
 
-@_sum_jit
+@sum_jit
 def _measure(
     x: Any, rows: Any, labels: Any, scale: Any, center: Any, points: Any, out: Any
 ) -> None:
@@ -105,12 +99,12 @@ def measure(
     """
     out = np.empty((2, len(rows)), dtype=np.float32)
     scale, center = x.dtype.type(view.scale), view.center.astype(x.dtype)
-    _measure(_frozen(x), rows, labels, scale, center, _frozen(points), out)
+    _measure(frozen(x), rows, labels, scale, center, frozen(points), out)
     np.sqrt(out, out=out)
     return out[0], out[1]
 
 
-@_jit
+@jit
 def _renew(
     upper: Any, lower: Any, rows: Any, score: Any, lead: Any, certified: Any, norms: Any, terms: Any
 ) -> None:

@@ -11,6 +11,7 @@ from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.survey import Survey
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
@@ -70,10 +71,6 @@ class DeviceBlocks(MemoryBlocks):
         """Centroids on the host."""
         return self._loop.fetch(handle)
 
-    def reset(self) -> None:
-        """Forget the labels, before another start (`place` does on the device)."""
-        self._labels, self._sums = None, None
-
     def step(self, handle: Any) -> Step:
         """One iteration on the device; empty clusters are served on the host."""
         state = self._loop.step(handle)
@@ -116,11 +113,16 @@ class DeviceBlocks(MemoryBlocks):
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
         import cupy as cp
 
-        if rows is None:
-            return self._loop.potential()
-        with self.x.device:
-            w = None if self.w is None else cp.asarray(self.w[rows])
-            return DeviceLloyd(self._data[cp.asarray(rows)], w).potential()
+        exponents = self.exponent, self.grid.weight_exponent
+        try:
+            if rows is None:
+                return _DevicePotential(self._loop.potential(exponents), self, None)
+            with self.x.device:
+                w = None if self.w is None else cp.asarray(self.w[rows])
+                part = DeviceLloyd(self._data[cp.asarray(rows)], w)
+            return _DevicePotential(part.potential(exponents), self, rows)
+        except DeviceUnsupported:
+            return HostPotential(self, rows)
 
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""
@@ -131,7 +133,10 @@ class DeviceBlocks(MemoryBlocks):
     def squares(self, weighted: bool) -> Dyadic:
         """Exact Σ w|x|² (or Σ |x|²) over all rows; computed once."""
         if weighted not in self._known_squares:
-            levels, exponents = self._loop.column_sums(power=2, weighted=weighted)
+            try:
+                levels, exponents = self._loop.column_sums(power=2, weighted=weighted)
+            except DeviceUnsupported:  # squares span twice the bits
+                return super().squares(weighted)
             terms = zip(levels.ravel().tolist(), exponents.ravel().tolist(), strict=True)
             self._known_squares[weighted] = sum((Dyadic(n, e) for n, e in terms if n), Dyadic())
         return self._known_squares[weighted]
@@ -149,6 +154,8 @@ class DeviceBlocks(MemoryBlocks):
         sums = self._device_sums()
         empty = sums.empty()
         rows = self._loop.farthest(handle, len(empty))
+        if not rows.size:
+            return rounded_means(sums, old), 0
         labels = self._loop.labels()
         with self.x.device:
             source = labels[from_numpy(rows, labels)].get()
@@ -194,3 +201,52 @@ class DeviceBlocks(MemoryBlocks):
         if isinstance(self.like, np.ndarray):
             return labels.get()
         return array_namespace(self.like).from_dlpack(labels)
+
+
+class _DevicePotential:
+    """Potentials on the device, or on the host once too many of them need rational numbers.
+
+    Both give the same integers, so that the change shows in nothing but time.
+    """
+
+    def __init__(self, device: Potential, blocks: DeviceBlocks, rows: np.ndarray | None) -> None:
+        self._now, self._blocks, self._rows = device, blocks, rows
+        self._centers: list[int] = []
+
+    def _on_host(self) -> None:
+        self._now = HostPotential(self._blocks, self._rows)
+        self._now.start(self._centers[0])
+        for row in self._centers[1:]:
+            self._now.accept(row)
+
+    def start(self, row: int) -> None:
+        """Make p the potentials with this row as the only centre."""
+        self._centers = [row]
+        try:
+            self._now.start(row)
+        except DeviceUnsupported:
+            self._on_host()
+
+    def accept(self, row: int) -> None:
+        """Add a centre."""
+        self._centers.append(row)
+        try:
+            self._now.accept(row)
+        except DeviceUnsupported:
+            self._on_host()
+
+    def costs(self, rows: list[int]) -> list[int]:
+        """For each row the exact Σ q after adding it as a centre."""
+        try:
+            return self._now.costs(rows)
+        except DeviceUnsupported:
+            self._on_host()
+            return self._now.costs(rows)
+
+    def total(self) -> int:
+        """Exact Σ q of the current potentials."""
+        return self._now.total()
+
+    def locate(self, targets: list[int]) -> list[int]:
+        """For each target the first row whose running sum of q exceeds it."""
+        return self._now.locate(targets)

@@ -97,20 +97,38 @@ class HostPotential:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Per centre the rows of lo..hi whose potential it lowers, and their new potentials."""
         blocks = self.blocks
-        found = []
-        for center, rows in zip(centers, self._suspects(lo, hi, centers), strict=True):
-            lowered = np.empty(len(rows))
-            for i in range(0, len(rows), 4096):
-                some = self._which(rows[i : i + 4096])
-                x = blocks.backend.gather(blocks.x, some, blocks.dtype)
-                w = None if blocks.w is None else blocks.w[some]
-                points = np.broadcast_to(center, x.shape)
-                lowered[i : i + 4096] = rounded_products(
-                    x, points, w, blocks.exponent, blocks.grid.weight_exponent
-                )
-            less = lowered < self.p[rows]
-            found.append((rows[less], lowered[less]))
-        return found
+        if blocks.w is None:
+            rows = self._which(np.arange(lo, hi))
+            fast = blocks.backend.lowered(
+                blocks.x, rows, self.p[lo:hi], self.norms, blocks.frame, centers, blocks.exponent
+            )
+            if fast is not None:
+                return [
+                    self._finished(lo + places, values, center)
+                    for (places, values), center in zip(fast, centers, strict=True)
+                ]
+        return [
+            self._finished(rows, np.full(len(rows), -1.0), center)
+            for rows, center in zip(self._suspects(lo, hi, centers), centers, strict=True)
+        ]
+
+    def _finished(
+        self, rows: np.ndarray, values: np.ndarray, center: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Measure exactly what is still unknown (-1); keep the rows that are lowered."""
+        blocks = self.blocks
+        left = np.flatnonzero(values < 0)
+        for i in range(0, len(left), 4096):
+            places = left[i : i + 4096]
+            some = self._which(rows[places])
+            x = blocks.backend.gather(blocks.x, some, blocks.dtype)
+            w = None if blocks.w is None else blocks.w[some]
+            points = np.broadcast_to(center, x.shape)
+            values[places] = rounded_products(
+                x, points, w, blocks.exponent, blocks.grid.weight_exponent
+            )
+        less = values < self.p[rows]
+        return rows[less], values[less]
 
     def _suspects(self, lo: int, hi: int, centers: np.ndarray) -> list[np.ndarray]:
         """Per centre the rows whose potential it may lower, by float32 distances and their

@@ -1,0 +1,32 @@
+"""How kernels are compiled: numba without the GIL, cached on disk; this module needs numba."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+__all__ = ["frozen", "jit", "sum_jit"]
+
+
+def jit(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile on the first call, releasing the GIL; cached where a directory can be written."""
+    options = {"nogil": True, "error_model": "numpy", **options}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no place for a cache
+        return numba.njit(**options)(function)
+
+
+def sum_jit(function: Callable[..., Any]) -> Any:
+    """Compile with sums in any order and FMA: for results that carry a bound for any order."""
+    return jit(function, fastmath={"contract", "nsz", "reassoc"})
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Return a read-only view: kernels are compiled for these alone."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

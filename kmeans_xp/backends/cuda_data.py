@@ -39,14 +39,20 @@ class Grid:
     """The frame of the exact sums: per column |x| < 2^top, every x a multiple of 2^bottom."""
 
     def __init__(self, largest: np.ndarray, lowest: np.ndarray) -> None:
-        self.top = np.where(largest > 0, np.frexp(largest)[1], 0).astype(np.int64)
+        # a column of zeros takes the top of the largest: it must not stretch the common frame
+        self.top = np.frexp(np.where(largest > 0, largest, largest.max()))[1].astype(np.int64)
         self.bottom = np.where(lowest == NO_BIT, self.top, lowest).astype(np.int64)
         self.spread = int((self.top - self.bottom).max())
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """Return two factors per column whose product is 2^-top."""
-        first = np.clip(-self.top, -1000, 1000)
-        return np.ldexp(1.0, first), np.ldexp(1.0, -self.top - first)
+        return split_power(-self.top)
+
+
+def split_power(exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two floats whose product is 2^exponent, which may be out of range itself."""
+    first = np.clip(exponents, -1000, 1000)
+    return np.ldexp(1.0, first), np.ldexp(1.0, exponents - first)
 
 
 def levels_for(spread: int) -> int:
@@ -81,9 +87,7 @@ class Rows:
             raise DeviceUnsupported(f"shape {X.shape} exceeds 2^31 rows or 65,536 columns")
         self.bits = X.dtype.itemsize * 8
         self.Dp = padded(self.D)
-        self._limit = memory_limit
-        self._target = target
-        self.claim(40 * self.N)  # labels and lists
+        self._claim(memory_limit)
         kernels = plain_variant(("prepare.cu",), X_BITS=self.bits)
 
         def kernel(name: str) -> Kernel:
@@ -93,33 +97,22 @@ class Rows:
         self._read_columns(kernel("column_stats"), target)
         self._read_weights(weights, kernel("weight_stats"), blocks)
         self._choose_frame(kernel("largest_norm"), blocks)
-        self._halves: tuple[Any, Any, Any] | None = None
-
-    def halves(self) -> tuple[Any, Any, Any]:
-        """Return the half-precision copy hi, its remainder lo and the norms; made on first use."""
-        import cupy as cp
-
-        if self._halves is None:
-            self.claim(self.N * (4 * self.Dp + 8))
-            hi = cp.empty((self.N, self.Dp), cp.uint16)
-            lo = cp.empty((self.N, self.Dp), cp.uint16)
-            norms = cp.empty((self.N, 2), cp.float32)
-            variant = plain_variant(("prepare.cu",), X_BITS=self.bits)
-            Kernel(variant, "split_rows", self._target, threads=256)(
-                self._target.multiprocessors * 8,
-                self.X,
-                self.centre,
-                np.int32(self.N),
-                np.int32(self.D),
-                np.int32(self.Dp),
-                np.float64(self.scale),
-                np.float64(self.limit),
-                hi,
-                lo,
-                norms,
-            )
-            self._halves = hi, lo, norms
-        return self._halves
+        self.hi = cp.empty((self.N, self.Dp), cp.uint16)
+        self.lo = cp.empty((self.N, self.Dp), cp.uint16)
+        self.norms = cp.empty((self.N, 2), cp.float32)
+        kernel("split_rows")(
+            blocks,
+            self.X,
+            self.centre,
+            np.int32(self.N),
+            np.int32(self.D),
+            np.int32(self.Dp),
+            np.float64(self.scale),
+            np.float64(self.limit),
+            self.hi,
+            self.lo,
+            self.norms,
+        )
 
     def on_host(self, index: np.ndarray) -> np.ndarray:
         """Return rows of X on the host."""
@@ -161,25 +154,16 @@ class Rows:
         )
         return levels.get(), (-24 - 32 * np.arange(n_levels))[:, None] + top
 
-    def claim(self, wanted: int) -> None:
-        """Make sure that so many bytes may be taken beside X.
-
-        Raises
-        ------
-        MemoryError
-            If not; the message says how many bytes were wanted.
-        """
+    def _claim(self, memory_limit: int | None) -> None:
         import cupy as cp
 
-        room = self._limit
-        if room is None:
+        wanted = self.N * (4 * self.Dp + 8 + 24)
+        if memory_limit is None:
             free = cp.cuda.Device().mem_info[0] + cp.get_default_memory_pool().free_bytes()
-            room = free - free // 20
-        else:
-            self._limit = max(0, room - wanted)
-        if wanted > room:
+            memory_limit = free - free // 20
+        if wanted > memory_limit:
             raise MemoryError(
-                f"the CUDA loop wants {wanted:,} bytes beside X and may use {room:,}; "
+                f"the CUDA loop wants {wanted:,} bytes beside X and may use {memory_limit:,}; "
                 "stream the rows from host memory instead"
             )
 

@@ -10,35 +10,40 @@ import numpy as np
 from kmeans_xp.backends import cuda_kernels as variants
 from kmeans_xp.backends.cuda_data import Rows
 from kmeans_xp.backends.cuda_kernels import Kernel, Target
-from kmeans_xp.backends.cuda_sums import Sums
 
 # struct State of common.cuh
-COUNTS = (
-    "n_open",
-    "n_pair",
-    "n_full",
-    "n_tied",
-    "n_changed",
-    "n_todo",
-    "n_slow_means",
-    "n_empty",
-    "n_moved",
-    "skip",
-    "iteration",
-    "delta",
-)
 STATE = np.dtype(
     [
         *[(name, np.float32) for name in ("norm", "error", "error2", "far")],
-        *[(name, np.int32) for name in COUNTS],
+        *[
+            (name, np.int32)
+            for name in (
+                "n_open",
+                "n_pair",
+                "n_full",
+                "n_tied",
+                "n_changed",
+                "n_todo",
+                "n_slow_means",
+                "n_empty",
+                "n_moved",
+                "skip",
+                "iteration",
+                "delta",
+            )
+        ],
         ("shift", np.float64),
         ("padding", np.int32, 14),
     ]
 )
 
+# Units of 2^-24 sum |x_i c_i| lost per column by the tensor core. On Hopper a bit-exact model of
+# wgmma (each k16 step truncates its 17 addends at 2^(emax - 25) and the result to 24 bits) gives at
+# most 0.66. Other tensor cores would be covered if they keep 24 bits of every addend and of the
+# result and add at least 4 products at a time (at most 3); that has been measured on none, and
+# `Target.current` refuses them. tests/cuda/test_accumulation.py repeats the measurement.
+LOST_WGMMA, LOST_MMA = 1.0, 4.0
 EMPTY = 0x7FFFFFFF  # a free place of the hash table of centroids
-SMALL_COLUMNS, SMALL_CLUSTERS = 4, 128
-SLICE_BYTES, SLICES = 112, 8  # struct Slice of decide.cu, and how many a block has
 
 
 class Iteration:
@@ -57,118 +62,121 @@ class Iteration:
     log : int
         Address of the pinned ring of states.
     testing : frozenset of str
-        "no-certificate", "slow-means" and "no-small" switch parts off or on, for tests only.
+        "no-certificate" and "slow-means" switch parts off or on, for tests only.
     """
 
     def __init__(
         self, rows: Rows, labels: Any, K: int, target: Target, log: int, testing: frozenset[str]
     ) -> None:
-        self.rows, self.K, self.target, self.labels = rows, K, target, labels
+        self.rows, self.K, self.target = rows, K, target
+        self.labels = labels
         self._log = np.uint64(log)
-        self._graphs: dict[bool, Any] = {}
-        self._runs = {False: 0, True: 0}
-        self._mutate = "no-certificate" in testing
-        self.small = (
-            rows.D <= SMALL_COLUMNS
-            and K <= SMALL_CLUSTERS
-            and rows.X.data.ptr % 16 == 0
-            and "no-small" not in testing
-        )
+        self._graph: Any = None
+        self._runs = 0
+        self._shape(testing)
         self._allocate()
-        self.sums = Sums(self, testing)
-        if self.small:
-            self._prepare_small()
+        self._prepare_kernels(testing)
+
+    def _shape(self, testing: frozenset[str]) -> None:
+        rows, target = self.rows, self.target
+        self.first = variants.certify_tiles(rows.Dp, self.K, target)
+        self.second = variants.recheck_tiles(rows.Dp, target)
+        self.run_length = 256 if rows.N >= 1 << 22 else 128
+        self.run_bits = int(math.log2(self.run_length))
+        weighted = rows.weights is not None
+        if rows.bits == 64 or weighted:
+            self.terms = min(4, max(1, -(-rows.spread // (52 - self.run_bits))))
         else:
-            self._prepare_tiles()
-        self.pruning: Pruning | None = None
+            self.terms = 0
+        widest = 2 if rows.bits == 64 else 4
+        aligned = rows.X.data.ptr % 16 == 0
+        self.vec = next(
+            v for v in (4, 2, 1) if v <= widest and rows.D % v == 0 and (aligned or v == 1)
+        )
+        room = min(target.shared_bytes - 2048, 160 * 1024)
+        self.use_shared = room // 8 >= self.K
 
     def _allocate(self) -> None:
         import cupy as cp
 
-        N, D, K = self.rows.N, self.rows.D, self.K
-        centre = cp.float64 if self.rows.bits == 64 else cp.float32
+        N, D, K, rows = self.rows.N, self.rows.D, self.K, self.rows
+        self.places = -(-K // 128) * 128
+        self.image1 = cp.zeros(self._image_bytes(self.first), cp.uint8)
+        self.image2 = cp.zeros(self._image_bytes(self.second), cp.uint8)
+        centre = cp.float64 if rows.bits == 64 else cp.float32
         self.centroids = cp.zeros((K, D), centre)
         self.ring = cp.zeros((4, K, D), centre)
         self.repeats = cp.zeros(K, cp.uint8)
         self.table = cp.empty(1 << (2 * K - 1).bit_length(), cp.int32)
-        fresh = np.zeros(1, STATE)
-        fresh["far"] = np.inf
-        self.state = cp.asarray(fresh.view(np.int32))
-        self._skip = self.state[4 + COUNTS.index("skip") :][:1]
+        self.state = cp.zeros(STATE.itemsize, cp.uint8)
         self.control = cp.zeros(4, cp.int32)
+        self.old = cp.full(N, -1, cp.int32)
         # two lists of 8 bytes a row, each used twice: open and full rows, then the sorted entries;
         # pairs, then the moved rows
         self.sorted = cp.empty((N, 2), cp.int32)
         self.open_rows, self.full_rows = self.sorted.reshape(2, N)
-        self.moved = self.pairs = cp.empty((N, 2), cp.int32)
-        self.entries = cp.zeros(K, cp.int32)
+        self.pairs = cp.empty((N, 2), cp.int32)
+        self.entries, self.cursor, self.counts = cp.zeros((3, K), cp.int32)
+        weight_levels = rows.weight_levels if rows.weights is not None else 0
+        self.all_levels = cp.zeros(rows.levels * K * D + weight_levels * K, cp.int64)
+        self.levels = self.all_levels[: rows.levels * K * D].reshape(rows.levels, K, D)
+        unit = -24 - 32 * np.arange(rows.levels)
+        self.exponents = unit[:, None] + rows.grid.top
+        self.weight_levels = self.all_levels[rows.levels * K * D :].reshape(weight_levels, K)
+        if rows.weights is not None:
+            self.exponents = self.exponents + rows.weight_grid.top
+        self.exponent0 = cp.asarray(self.exponents[0].astype(np.int32))
+        scale, scale2 = rows.grid.factors()
+        self.scale, self.scale2 = cp.asarray(scale), cp.asarray(scale2)
+        top, bits = rows.grid.top, self.run_bits
+        coarse = np.where(rows.grid.bottom >= top - 53 + bits, 0.0, np.ldexp(1.0, top - 30 + bits))
+        self.coarse = cp.asarray(np.minimum(coarse, 3e38).astype(np.float32))
 
-    # ---- kernels -------------------------------------------------------------------------------
-    def _prepare_tiles(self) -> None:
-        import cupy as cp
+    def _image_bytes(self, tiles: variants.Tiles) -> int:
+        return self.places // tiles.tile * (self.rows.Dp // tiles.chunk) * tiles.stage_bytes
 
-        target, rows, K = self.target, self.rows, self.K
-        self.first = first = variants.certify_tiles(rows.Dp, K, target)
-        self.second = second = variants.recheck_tiles(rows.Dp, target)
-        self.places = -(-K // 128) * 128
-        chunks = rows.Dp // first.chunk, rows.Dp // second.chunk
-        self.image1 = cp.zeros(self.places // first.tile * chunks[0] * first.stage_bytes, cp.uint8)
-        self.image2 = cp.zeros(
-            self.places // second.tile * chunks[1] * second.stage_bytes, cp.uint8
+    def _prepare_kernels(self, testing: frozenset[str]) -> None:
+        target, rows, bits = self.target, self.rows, self.rows.bits
+        mutate = "no-certificate" in testing
+        weighted = rows.weights is not None
+        first, second = self.first, self.second
+
+        def tile_kernel(variant: variants.Variant, name: str, tiles: variants.Tiles) -> Kernel:
+            threads = tiles.warpgroups * 128
+            return Kernel(variant, name, target, threads=threads, shared=tiles.shared_bytes)
+
+        self._certify = tile_kernel(
+            variants.certify_variant(first, target, listed=False, mutate=mutate), "certify", first
         )
-        self.certify_kernel(listed=False)
-        variant = variants.recheck_variant(second, target, mutate=self._mutate)
-        threads = second.warpgroups * 128
-        self._recheck = Kernel(
-            variant, "recheck", target, threads=threads, shared=second.shared_bytes
+        self._recheck = tile_kernel(
+            variants.recheck_variant(second, target, mutate=mutate), "recheck", second
         )
-        self.hi, self.lo, self.norms = rows.halves()
-        centroids = variants.centroids_variant(rows.bits, first, second)
+        centroids = variants.centroids_variant(bits, first, second)
+        self._begin = Kernel(centroids, "begin", target, threads=256)
         self._write_images = Kernel(centroids, "write_images", target, threads=256)
-        self._prepare_exact(centroids)
-
-    def certify_kernel(self, *, listed: bool) -> Kernel:
-        """Return the certified pass over all rows, or over a list."""
-        variant = variants.certify_variant(
-            self.first, self.target, listed=listed, mutate=self._mutate
-        )
-        kernel = Kernel(
-            variant,
-            "certify",
-            self.target,
-            threads=self.first.warpgroups * 128,
-            shared=self.first.shared_bytes,
-        )
-        if not listed:
-            self._certify = kernel
-        return kernel
-
-    def _prepare_small(self) -> None:
-        target, rows = self.target, self.rows
-        small = variants.plain_variant(("small.cu",), X_BITS=rows.bits, COLUMNS=rows.D)
-        shared = self.K * (rows.D + 1) * 4
-        self._label_small = Kernel(small, "label_small", target, threads=512, shared=shared)
-        self._decide_small = Kernel(small, "decide_small", target, threads=256)
-        tiles = variants.Tiles(64, 32, False, 1, 2, 2)  # of no importance for what is used of it
-        self._prepare_exact(variants.centroids_variant(rows.bits, tiles, tiles))
-
-    def _prepare_exact(self, centroids: variants.Variant) -> None:
-        import cupy as cp
-
-        target = self.target
+        self._finish = Kernel(centroids, "finish", target, threads=1)
         self._find_repeats = Kernel(centroids, "find_repeats", target, threads=128)
-        decide = variants.plain_variant(("exact.cuh", "decide.cu"), X_BITS=self.rows.bits)
+        decide = variants.plain_variant(("exact.cuh", "decide.cu"), X_BITS=bits)
         self._decide_pairs = Kernel(decide, "decide_pairs", target, threads=256)
-        self._decide_rows = Kernel(decide, "decide_rows", target, threads=256)
-        self.exact_blocks = 2 * target.multiprocessors
-        self.scratch = cp.empty(self.exact_blocks * SLICES * SLICE_BYTES, cp.uint8)
-        self.tickets = cp.zeros(self.exact_blocks, cp.int32)
+        self._decide_rows = Kernel(decide, "decide_rows", target, threads=512)
+        sums = variants.sums_variant(bits, self.vec, self.terms, weighted)
+        shared = self.K * 4 if self.use_shared else 0
+        self._list_moved = Kernel(sums, "list_moved", target, threads=512)
+        self._count = Kernel(sums, "count_entries", target, threads=512, shared=2 * shared)
+        self._scan = Kernel(sums, "scan_entries", target, threads=1024)
+        self._place = Kernel(sums, "place_entries", target, threads=1024, shared=shared)
+        self._segment_sums = Kernel(sums, "segment_sums", target, threads=256)
+        if weighted:
+            self._segment_weights = Kernel(sums, "segment_weights", target, threads=256)
+        means = variants.means_variant(bits, weighted, "slow-means" in testing)
+        self._means = Kernel(means, "means", target, threads=256)
 
-    # ---- what the host does between iterations -------------------------------------------------
+    # ---- what the host does between iterations
+
     def forget(self) -> None:
         """Forget labels and sums."""
-        self.labels.fill(-1)
-        self.sums.forget()
+        self.old.fill(-1)
+        self.counts.fill(0)
 
     def place(self, centroids: Any) -> None:
         """Start the next iteration from these centroids, whatever the last one left.
@@ -178,7 +186,7 @@ class Iteration:
         speculated one that would miss them.
         """
         self.centroids[...] = centroids
-        self._skip.fill(0)
+        self.control[:1] = 0
         self.table.fill(EMPTY)
         K, D, mask = np.int32(self.K), np.int32(self.rows.D), np.int32(self.table.size - 1)
         for phase in (0, 1):
@@ -186,157 +194,185 @@ class Iteration:
                 -(-self.K // 128),
                 *(self.centroids, K, D, self.table, mask, np.int32(phase), self.repeats),
             )
-        if self.pruning is not None:
-            self.pruning.reset()
 
-    # ---- the chain -----------------------------------------------------------------------------
-    def ready(self, pruned: bool) -> bool:
-        """Whether `run` only launches a graph."""
-        return pruned in self._graphs
+    # ---- the chain
 
-    def run(self, stream: Any, pruned: bool) -> None:
-        """Enqueue one iteration: kernel by kernel the first two times, then as a graph."""
+    def run(self, stream: Any) -> None:
+        """Enqueue one iteration: kernel by kernel the first time, then as a graph."""
         import cupy as cp
 
-        graph = self._graphs.get(pruned)
-        if graph is not None:
-            graph.launch(stream)
+        self._runs += 1
+        if self._runs < 3:
+            self.enqueue()
             return
-        self._runs[pruned] += 1
-        if self._runs[pruned] < 3:
-            self.enqueue(pruned)
-            return
-        side = cp.cuda.Stream(non_blocking=True)
-        with side:
-            side.begin_capture()
-            self.enqueue(pruned)
-            graph = side.end_capture()
-        graph.upload(stream)
-        self._graphs[pruned] = graph
-        graph.launch(stream)
+        if self._graph is None:
+            side = cp.cuda.Stream(non_blocking=True)
+            with side:
+                side.begin_capture()
+                self.enqueue()
+                self._graph = side.end_capture()
+            self._graph.upload(stream)
+        self._graph.launch(stream)
 
-    def enqueue(self, pruned: bool = False) -> None:
+    def enqueue(self) -> None:
         """Enqueue the kernels on the current stream."""
-        if self.small:
-            self._assign_small()
-        else:
-            self._assign(self.pruning if pruned else None)
-        self.sums.update(self.pruning.todo if pruned and self.pruning is not None else None)
-        self.sums.means(self._log)
+        blocks = -(-self.K // 256)
+        self._begin(blocks, self.state, self.control, self.entries, np.int32(self.K))
+        self.assign()
+        self.update()
+        self._finish(1, self.state, self.control, self._log)
 
-    def _assign(self, pruning: Pruning | None) -> None:
+    def assign(self) -> None:
         """Labels: tensor cores, recheck, float64, exact signs."""
         rows, K, N, Dp = self.rows, self.K, self.rows.N, self.rows.Dp
+        D, distance_scale = np.int32(rows.D), np.float64(rows.distance_scale)
         first, second, sms = self.first, self.second, self.target.multiprocessors
         self._write_images(
             -(-self.places // 8),
-            *(self.centroids, rows.centre, np.int32(K), np.int32(rows.D), np.int32(Dp)),
-            *(np.int32(self.places), np.float64(rows.scale), np.float64(rows.limit * 1.0001)),
-            *(self.repeats, self.image1, self.image2, self.entries, self.state),
+            self.centroids,
+            rows.centre,
+            np.int32(K),
+            D,
+            np.int32(Dp),
+            np.int32(self.places),
+            np.float64(rows.scale),
+            np.float64(rows.limit * 1.0001),
+            self.repeats,
+            self.image1,
+            self.image2,
+            self.state,
         )
-        null = np.uint64(0)
-        certify, lists = self._certify, (null, null, null)
-        if pruning is not None:
-            pruning.list_unsafe()
-            certify, lists = pruning.certify, (pruning.todo, pruning.gaps, pruning.drift)
-        certify(
+        self._certify(
             min(sms, -(-N // (first.warpgroups * 64))),
-            *(self.hi, self.image1, np.int32(N), np.int32(-(-K // first.tile))),
-            *(np.int32(Dp // first.chunk), self.norms, self.state),
-            *(np.float32(self._alpha(first)), np.uint32(64), self.labels, self.open_rows),
-            *lists,
+            rows.hi,
+            self.image1,
+            np.int32(N),
+            np.int32(-(-K // first.tile)),
+            np.int32(Dp // first.chunk),
+            rows.norms,
+            self.state,
+            np.float32(self._alpha(first)),
+            np.uint32(64),
+            self.labels,
+            self.open_rows,
+            self.open_rows,
+            self.pairs,
         )
         self._recheck(
             min(sms * second.blocks_per_sm, -(-N // (second.warpgroups * 64))),
-            *(self.hi, self.lo, self.image2, np.int32(-(-K // second.tile))),
-            *(np.int32(Dp // second.chunk), self.norms, self.state),
-            *(np.float32(self._alpha(second)), self.labels, self.open_rows),
-            *(self.pairs, self.full_rows),
+            rows.hi,
+            rows.lo,
+            self.image2,
+            np.int32(-(-K // second.tile)),
+            np.int32(Dp // second.chunk),
+            rows.norms,
+            self.state,
+            np.float32(self._alpha(second)),
+            self.labels,
+            self.open_rows,
+            self.pairs,
+            self.full_rows,
         )
-        self._decide_pairs(
-            min(2 * sms, -(-N // 8)),
-            *(rows.X, self.centroids, np.int32(rows.D), np.float64(rows.distance_scale)),
-            *(self.pairs, self.state, self.labels),
-        )
-        self._decide(null)
-
-    def _decide(self, moved: Any) -> None:
-        rows = self.rows
+        exact = (rows.X, self.centroids, D)
+        blocks = min(2 * sms, -(-N // 8))
+        self._decide_pairs(blocks, *exact, distance_scale, self.pairs, self.state, self.labels)
+        blocks = min(2 * sms, N)
         self._decide_rows(
-            self.exact_blocks,
-            *(rows.X, self.centroids, np.int32(rows.D), np.int32(self.K)),
-            *(np.float64(rows.distance_scale), self.full_rows, self.scratch, self.tickets),
-            *(moved, self.state, self.labels),
+            blocks, *exact, np.int32(K), distance_scale, self.full_rows, self.state, self.labels
         )
-
-    def _assign_small(self) -> None:
-        """Labels of few columns and clusters, and the rows that moved."""
-        rows, sms, K = self.rows, self.target.multiprocessors, np.int32(self.K)
-        self._label_small(
-            min(4 * sms, -(-rows.N // 2048)),
-            *(rows.X, self.centroids, rows.centre, np.int32(rows.N), K, np.float64(rows.scale)),
-            *(self.repeats, self.labels, self.moved, self.open_rows, self.entries, self.state),
-        )
-        self._decide_small(
-            min(4 * sms, -(-rows.N // 256)),
-            *(rows.X, self.centroids, K, np.float64(rows.distance_scale), self.repeats),
-            *(self.open_rows, self.full_rows, self.moved, self.labels, self.state),
-        )
-        self._decide(self.moved)
 
     def _alpha(self, tiles: variants.Tiles) -> float:
         """Bound of the accumulation error in units of 2^-24 sum |x_i c_i|."""
-        lost = variants.lost_units_allowed(self.target) * (3 if tiles.parts == 2 else 1)
+        lost = (LOST_WGMMA if self.target.wgmma else LOST_MMA) * (3 if tiles.parts == 2 else 1)
         if not tiles.chunked:
             return lost * tiles.chunk
         return lost * tiles.chunk + self.rows.Dp // tiles.chunk + 2
 
-    # ---- pruning -------------------------------------------------------------------------------
-    def prune(self) -> None:
-        """Begin (again) with distance bounds: the next pruned iteration looks at every row."""
-        if self.pruning is None:
-            self.pruning = Pruning(self)
-        self.pruning.reset()
-
-
-class Pruning:
-    """Distance bounds that let rows keep their label unseen (kernels/bounds.cu)."""
-
-    def __init__(self, iteration: Iteration) -> None:
-        import cupy as cp
-
-        self._of = iteration
-        rows, K, target = iteration.rows, iteration.K, iteration.target
-        self.gaps = cp.empty(rows.N, cp.float32)
-        self.todo = cp.empty(rows.N, cp.int32)
-        self.previous = cp.empty_like(iteration.centroids)
-        self.drift, self._shifts = cp.zeros((2, K), cp.float32)
-        self._largest = cp.zeros(1, cp.float32)
-        self.certify = iteration.certify_kernel(listed=True)
-        variant = variants.plain_variant(("bounds.cu",), X_BITS=rows.bits)
-        self._measure = Kernel(variant, "measure_shifts", target, threads=256)
-        self._add = Kernel(variant, "add_drift", target, threads=256)
-        self._list = Kernel(variant, "list_unsafe", target, threads=512)
-
-    def reset(self) -> None:
-        """Know nothing about any row; the centroids are where they are."""
-        self.gaps.fill(-math.inf)
-        self.drift.fill(0)
-        self._largest.fill(0)
-        self.previous[...] = self._of.centroids
-
-    def list_unsafe(self) -> None:
-        """Enqueue: how far the centroids moved, and the rows that must be looked at."""
-        of, rows, K = self._of, self._of.rows, np.int32(self._of.K)
-        sms = of.target.multiprocessors
-        self._measure(
-            -(-of.K // 8),
-            *(of.centroids, self.previous, K, np.int32(rows.D), np.float64(rows.scale)),
-            *(self._shifts, self._largest, of.state),
+    def update(self) -> None:
+        """Sums of the rows that moved (or of all), and the means."""
+        rows, K, N, sms = (
+            self.rows,
+            np.int32(self.K),
+            np.int32(self.rows.N),
+            self.target.multiprocessors,
         )
-        self._add(-(-of.K // 256), self.drift, self._shifts, self._largest, K, of.state)
-        self._list(
-            min(4 * sms, -(-rows.N // 2048)),
-            *(of.labels, self.gaps, np.int32(rows.N), self.drift, self._largest),
-            *(self.todo, of.state),
+        state, use_shared = self.state, np.int32(self.use_shared)
+        grid = min(4 * sms, -(-rows.N // 2048))
+        self._list_moved(grid, self.labels, self.old, N, self.pairs, state)
+        self._count(
+            min(2 * sms, -(-rows.N // 512)),
+            *(self.labels, self.pairs, N, K, use_shared, self.entries, self.counts),
+            *(self.all_levels, np.int64(self.all_levels.size), state),
         )
+        self._scan(1, self.entries, K, self.cursor, state)
+        self._place(
+            min(2 * sms, -(-rows.N // 1024)),
+            *(self.labels, self.pairs, N, K, use_shared, self.cursor, self.sorted, state),
+        )
+        self._sum_segments(N, K)
+        size = self.K * rows.D
+        self._means(
+            min(-(-size // 256), 16 * sms),
+            self.levels,
+            np.int32(rows.levels),
+            self.exponent0,
+            self.counts,
+            self.weight_levels,
+            np.int32(len(self.weight_levels)),
+            np.int32(rows.weight_grid.top[0] - 24 if rows.weights is not None else 0),
+            K,
+            np.int32(rows.D),
+            np.float64(rows.distance_scale),
+            self.centroids,
+            self.ring,
+            state,
+        )
+
+    def _sum_segments(self, N: np.int32, K: np.int32) -> None:
+        rows = self.rows
+        lanes, run = rows.D // self.vec, self.run_length
+        weights, factors = rows.X, (1.0, 1.0)
+        if rows.weights is not None:
+            a, b = rows.weight_grid.factors()
+            weights, factors = rows.weights, (float(a[0]), float(b[0]))
+        w1, w2 = np.float64(factors[0]), np.float64(factors[1])
+        self._segment_sums(
+            -(-(-(-rows.N // run) * lanes) // 256),
+            rows.X,
+            weights,
+            self.sorted,
+            N,
+            np.int32(rows.D),
+            np.int64(self.K * rows.D),
+            np.int32(run),
+            np.int32(self.run_bits),
+            self.scale,
+            self.scale2,
+            self.coarse,
+            w1,
+            w2,
+            self.levels,
+            np.int32(rows.levels),
+            self.state,
+        )
+        if rows.weights is None:
+            return
+        run = 32
+        self._segment_weights(
+            -(-rows.N // (run * 256)),
+            *(weights, self.sorted, N, K, np.int32(run), w1, w2),
+            *(self.weight_levels, np.int32(rows.weight_levels), self.state),
+        )
+
+    def sums_on_host(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return levels and exponents of the sums and of the weights (or counts)."""
+        levels = self.levels.get()
+        if self.rows.weights is None:
+            return (
+                levels,
+                self.exponents,
+                self.counts.get()[None].astype(np.int64),
+                np.zeros(1, np.int64),
+            )
+        unit = -24 - 32 * np.arange(self.rows.weight_levels)
+        return levels, self.exponents, self.weight_levels.get(), unit + self.rows.weight_grid.top[0]

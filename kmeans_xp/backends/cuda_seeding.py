@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.cuda_data import Rows
+from kmeans_xp.backends.cuda_data import Rows, split_power
 from kmeans_xp.backends.cuda_kernels import Kernel, Target, plain_variant
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
 from kmeans_xp.exact.potentials import rounded_products
@@ -35,7 +35,7 @@ class _Frame:
     def __init__(self, rows: Rows, exponent: int, on_grid: bool) -> None:
         self.exponent = exponent
         # float32 rows are scaled in float32 as well
-        self.shift = max(-1000, min(1000 if rows.bits == 64 else 120, -exponent))
+        self.shift = max(-1022, min(1000 if rows.bits == 64 else 120, -exponent))
         self.scale = math.ldexp(1.0, self.shift)
         bits = 2 * (exponent - int(rows.grid.bottom.min()) + 1) + (rows.D - 1).bit_length()
         exact = on_grid and bits <= 53
@@ -43,16 +43,23 @@ class _Frame:
         lowest = 2 * exponent - 960 + 2 * self.shift
         self.flush = math.ldexp(1.0, lowest) if lowest > -1074 else 0.0
 
-    def settle(self, rows: Rows, index: np.ndarray, centres: np.ndarray, weighted: bool) -> Any:
-        """Return the potentials of some rows against one centre each, by rational numbers."""
-        x = rows.on_host(index)
-        w, weight_exponent = None, 0
-        if weighted and rows.weights is not None:
+    def settle(
+        self,
+        rows: Rows,
+        index: np.ndarray,
+        centres: np.ndarray,
+        weight_exponent: int | None = None,
+    ) -> Any:
+        """Return the potentials of some rows against one centre each, by rational numbers.
+
+        Rows count with their weights if these have an exponent.
+        """
+        x, w = rows.on_host(index), None
+        if weight_exponent is not None:
             import cupy as cp
 
             w = rows.weights[cp.asarray(index)].get()
-            weight_exponent = int(rows.weight_grid.top[0])
-        value = rounded_products(x, centres, w, self.exponent, weight_exponent)
+        value = rounded_products(x, centres, w, self.exponent, weight_exponent or 0)
         return np.ldexp(value, 2 * (self.exponent + self.shift))
 
 
@@ -67,14 +74,29 @@ class DevicePotential:
         The kind of device.
     device, stream : cupy.cuda.Device, cupy.cuda.Stream
         Where the work is queued.
+    exponents : tuple of int, optional
+        E and W: every value is below 2^E and every weight below 2^W. They decide what is too small
+        to count (docs/exactness.md), so a part of an array takes those of the whole; by default
+        those of `rows`.
     """
 
-    def __init__(self, rows: Rows, target: Target, device: Any, stream: Any) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        target: Target,
+        device: Any,
+        stream: Any,
+        exponents: tuple[int, int] | None = None,
+    ) -> None:
         import cupy as cp
 
         self._device, self._stream = device, stream
         self._rows, self._target = rows, target
-        self._frame = _Frame(rows, int(rows.grid.top.max()), on_grid=True)
+        self._weight_exponent: int | None = None
+        if rows.weights is not None:
+            self._weight_exponent = exponents[1] if exponents else int(rows.weight_grid.top[0])
+        exponent = exponents[0] if exponents else int(rows.grid.top.max())
+        self._frame = _Frame(rows, exponent, on_grid=True)
         self._p = cp.zeros(-(-rows.N // BLOCK) * BLOCK, cp.float64)
         self._capacity = max(1 << 16, rows.N // 4)
         self._open = cp.empty((self._capacity, 2), cp.int32)
@@ -120,8 +142,7 @@ class DevicePotential:
         centres, counters, left = self._try(rows, costs=True)
         costs = [int(c) for c in counters[2 : 2 + len(rows)]]
         if len(left):
-            value = self._frame.settle(self._rows, left[:, 0], centres[left[:, 1]], True)
-            value = np.minimum(value, self._current(left[:, 0]))
+            value = self._settle(left, centres)
             for j, q in zip(
                 left[:, 1], np.floor(value * self._power).astype(np.int64), strict=True
             ):
@@ -139,8 +160,7 @@ class DevicePotential:
         centres, counters, left = self._try([row], costs=False)
         largest = float(counters[1:2].view(np.float64)[0])
         if len(left):
-            value = self._frame.settle(self._rows, left[:, 0], centres[left[:, 1]], True)
-            value = np.minimum(value, self._current(left[:, 0]))
+            value = self._settle(left, centres)
             self._p[cp.asarray(left[:, 0])] = cp.asarray(value)
             largest = float(self._p[: self._rows.N].max())
         self._power = math.ldexp(1.0, 31 - math.frexp(largest)[1]) if largest > 0 else 1.0
@@ -151,10 +171,13 @@ class DevicePotential:
         )
         self._totals = totals.get().astype(np.int64)
 
-    def _current(self, index: np.ndarray) -> np.ndarray:
+    def _settle(self, pairs: np.ndarray, centres: np.ndarray) -> np.ndarray:
+        """Return min(p, p_j) of pairs (row, centre j) that the device could not certify."""
         import cupy as cp
 
-        return np.asarray(self._p[cp.asarray(index)].get())
+        index = pairs[:, 0]
+        value = self._frame.settle(self._rows, index, centres[pairs[:, 1]], self._weight_exponent)
+        return np.minimum(value, self._p[cp.asarray(index)].get())
 
     def _try(self, chosen: list[int], *, costs: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One pass: returns the centres, the counters and the pairs (row, centre) left open."""
@@ -164,9 +187,7 @@ class DevicePotential:
         centres = rows.on_host(np.asarray(chosen)).astype(np.float64)
         scaled = np.ldexp(centres, frame.shift)
         self._counters.fill(0)
-        factors: tuple[float, ...] = (1.0, 1.0)
-        if rows.weights is not None:
-            factors = tuple(float(f[0]) for f in rows.weight_grid.factors())
+        factors = split_power(np.asarray(-(self._weight_exponent or 0)))
         width = next(c for c in CANDIDATES if c >= n)
         if width not in self._try_centres:
             self._try_centres[width] = _kernel("try_centres", rows, self._target, width)
@@ -236,7 +257,7 @@ def farthest_rows(
     )
     pairs = left[: int(n_left[0])].get()
     if len(pairs):
-        value = frame.settle(rows, pairs[:, 0], host[pairs[:, 1]], False)
+        value = frame.settle(rows, pairs[:, 0], host[pairs[:, 1]])
         p[cp.asarray(pairs[:, 0])] = cp.asarray(value)
     return _largest(p, count)
 

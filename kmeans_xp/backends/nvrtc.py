@@ -9,7 +9,6 @@ costs time, never correctness.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import sys
@@ -42,7 +41,6 @@ def cache_directory() -> Path:
     return Path(base) / "kmeans_xp"
 
 
-@functools.lru_cache(maxsize=64)
 def assemble(files: tuple[str, ...], prelude: str = "") -> str:
     """Return one translation unit: the prelude, then the named kernel files in order."""
     return prelude + "".join((KERNELS / name).read_text() for name in files)
@@ -71,16 +69,10 @@ def compile_source(source: str, defines: tuple[tuple[str, int], ...], arch: str)
         nvrtc.destroyProgram(program)
 
 
-def version() -> tuple[int, int]:
-    """Version of NVRTC."""
+def _key(source: str, defines: tuple[tuple[str, int], ...], arch: str) -> str:
     from cupy.cuda import nvrtc
 
-    major, minor = nvrtc.getVersion()
-    return major, minor
-
-
-def _key(source: str, defines: tuple[tuple[str, int], ...], arch: str) -> str:
-    parts = (source, repr(defines), arch, repr(OPTIONS), repr(version()))
+    parts = (source, repr(defines), arch, repr(OPTIONS), repr(nvrtc.getVersion()))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

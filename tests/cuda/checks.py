@@ -7,6 +7,30 @@ from fractions import Fraction
 import numpy as np
 
 
+class Random:
+    """Draws from `PCG64.random_raw` alone, whose stream NumPy freezes."""
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.PCG64(seed)
+
+    def integers(self, low, high, shape):
+        """Below `high`, from `low`, as int64."""
+        raw = self._bits.random_raw(int(np.prod(shape))) >> np.uint64(11)
+        return low + raw.astype(np.int64).reshape(shape) % (high - low)
+
+    def random(self, shape):
+        """Multiples of 2^-53 in [0, 1)."""
+        return self.integers(0, 1 << 53, shape) * 2.0**-53
+
+    def bell(self, shape):
+        """Four uniforms added: mean 0, variance 1."""
+        return (sum(self.random(shape) for _ in range(4)) - 2) * 3**0.5
+
+    def choice(self, n, k):
+        """Choose k different numbers below n."""
+        return np.argsort(self.random(n), kind="stable")[:k]
+
+
 def wrong_labels(cp, X, C, labels, *, exact: int = 60) -> int:
     """Rows whose label is not the lowest index of the nearest centroid; near ties by fractions."""
     scale = 1.0
@@ -70,10 +94,10 @@ def fractions(values) -> list[Fraction]:
 def wrong_means(X, weights, labels, old, new, sums, entries: int = 25) -> int:
     """Entries of the means, and of the exact sums, that differ from fractions; a random choice."""
     levels, exponents, weight_levels, weight_exponents = sums
-    rng = np.random.default_rng(0)
+    rng = Random(0)
     wrong = 0
     for _ in range(entries):
-        k, d = int(rng.integers(len(new))), int(rng.integers(new.shape[1]))
+        k, d = (int(rng.integers(0, size, 1)[0]) for size in new.shape)
         total, weight = cluster_total(X, weights, np.flatnonzero(labels == k), d)
         wrong += total != from_levels(levels[:, k, d], exponents[:, d])
         wrong += weight != from_levels(weight_levels[:, k], weight_exponents)

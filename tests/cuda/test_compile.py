@@ -28,12 +28,10 @@ def tile_variants(target: variants.Target) -> dict[str, variants.Variant]:
     for Dp in COLUMNS:
         for K in (16, 1024, 8192):
             tiles = variants.certify_tiles(Dp, K, target)
-            for listed in (False, True):
-                key = f"certify-{Dp}-{K}-{listed}"
-                found[key] = variants.certify_variant(tiles, target, listed=listed, mutate=False)
+            found[f"certify-{Dp}-{K}"] = variants.certify_variant(
+                tiles, target, listed=False, mutate=False
+            )
         second = variants.recheck_tiles(Dp, target)
-        raw = variants.Tiles(64, 128, False, 1, 1, 2)
-        found["accumulate"] = variants.accumulate_variant(raw, target)
         found[f"recheck-{Dp}"] = variants.recheck_variant(second, target, mutate=False)
         found[f"centroids-{Dp}"] = variants.centroids_variant(
             32, variants.certify_tiles(Dp, 1024, target), second
@@ -59,9 +57,6 @@ def plain_variants() -> dict[str, variants.Variant]:
                 found[f"sums-{bits}-{vec}-{terms}"] = variants.sums_variant(
                     bits, vec, terms, terms > 1
                 )
-        found[f"bounds-{bits}"] = plain(("bounds.cu",), X_BITS=bits)
-        for columns in (1, 2, 3, 4):
-            found[f"small-{bits}-{columns}"] = plain(("small.cu",), X_BITS=bits, COLUMNS=columns)
         for lanes, candidates in ((1, 8), (8, 4), (32, 1), (32, 8)):
             found[f"seed-{bits}-{lanes}-{candidates}"] = plain(
                 ("seed.cu",), X_BITS=bits, LANES=lanes, CANDIDATES=candidates

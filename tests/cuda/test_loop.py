@@ -9,7 +9,7 @@ import pytest
 
 from kmeans_xp.backends.cuda import DeviceLloyd
 
-from .checks import wrong_labels, wrong_means
+from .checks import Random, wrong_labels, wrong_means
 
 pytestmark = pytest.mark.gpu
 
@@ -18,9 +18,9 @@ CLUSTERS = (1, 2, 3, 16, 17, 255, 256, 1000)
 
 
 def blobs(n, d, k=60, seed=0, spread=0.7):
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((k, d)) * spread
-    return (centres[rng.integers(0, k, n)] + rng.standard_normal((n, d))).astype(np.float32)
+    rng = Random(seed)
+    centres = rng.bell((k, d)) * spread
+    return (centres[rng.integers(0, k, n)] + rng.bell((n, d))).astype(np.float32)
 
 
 def verify(cp, X, C, weights=None, *, steps=3, **options):
@@ -52,9 +52,9 @@ def verify(cp, X, C, weights=None, *, steps=3, **options):
 @pytest.mark.parametrize("D", COLUMNS)
 def test_shapes(cp, D):
     X = blobs(3001, D)
-    rng = np.random.default_rng(1)
+    rng = Random(1)
     for K in CLUSTERS[COLUMNS.index(D) % 2 :: 2]:
-        verify(cp, X, X[rng.choice(len(X), K, replace=False)])
+        verify(cp, X, X[rng.choice(len(X), K)])
 
 
 def test_many_clusters(cp):
@@ -68,21 +68,21 @@ def test_more_clusters_than_shared_memory_counts(cp):
 
 
 def hard_cases():
-    rng = np.random.default_rng(5)
+    rng = Random(5)
     X = blobs(12001, 32)
     few = X[:4000]
     outlier = few.copy()
     outlier[77, 3] = 1e30
     decades = (few * 10.0 ** rng.integers(-15, 15, 32)).astype(np.float32)
-    repeated = rng.random((60, 8), dtype=np.float32)[rng.integers(0, 60, 9000)]
-    wide = rng.standard_normal((4000, 33))
+    repeated = rng.random((60, 8)).astype(np.float32)[rng.integers(0, 60, 9000)]
+    wide = rng.bell((4000, 33))
     return {
         "offset 1e3": (X + 1000, 64),
         "offset 1e6": (X + np.float32(1e6), 64),
         "lattice": (rng.integers(-2, 3, (12000, 16)).astype(np.float32), 50),
         "coarse lattice": (rng.integers(0, 5, (12000, 4)).astype(np.float32), 9),
         "repeated rows": (repeated, 80),
-        "heavy tails": ((rng.standard_normal((12000, 16)) ** 5).astype(np.float32), 40),
+        "heavy tails": ((rng.bell((12000, 16)) ** 5).astype(np.float32), 40),
         "1e-30": (X * np.float32(1e-30), 20),
         "subnormal": (few * np.float32(1e-40), 20),
         "2e36": (few * np.float32(2e36), 20),
@@ -93,7 +93,7 @@ def hard_cases():
         "one row": (X[:1], 1),
         "three rows": (X[:3], 3),
         "float16": (X.astype(np.float16), 50),
-        "float64": (few[:, :16] + rng.standard_normal((4000, 16)) * 1e-9, 20),
+        "float64": (few[:, :16] + rng.bell((4000, 16)) * 1e-9, 20),
         "float64 huge": (wide * 1e300, 20),
         "float64 tiny": (wide * 1e-300, 20),
         "float64 outlier": (np.vstack([wide, np.full((1, 33), 1e200)]), 20),
@@ -104,8 +104,8 @@ def hard_cases():
 def test_hard_data(cp, name):
     X, K = hard_cases()[name]
     dtype = np.float64 if X.dtype == np.float64 else np.float32
-    rng = np.random.default_rng(2)
-    verify(cp, X, X[rng.choice(len(X), K, replace=False)].astype(dtype))
+    rng = Random(2)
+    verify(cp, X, X[rng.choice(len(X), K)].astype(dtype))
 
 
 @pytest.mark.parametrize("factor", [1.0, 1 + 2e-7, 1e4])
@@ -119,7 +119,7 @@ def test_duplicate_near_and_far_centroids(cp, factor):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["real", "small integers", "wide"])
 def test_weights(cp, dtype, kind):
-    rng = np.random.default_rng(3)
+    rng = Random(3)
     X = blobs(8001, 32)
     w = rng.random(len(X))
     if kind == "small integers":
@@ -163,41 +163,6 @@ def test_repeated_runs_give_the_same_bits(cp):
 def test_both_tensor_core_paths_give_the_same_bits(cp, D):
     X = blobs(20000, D, k=100)
     assert fit(cp, X, X[:100]) == fit(cp, X, X[:100], engine="mma")
-
-
-@pytest.mark.parametrize("name", hard_cases())
-def test_bounds_give_the_same_bits(cp, name):
-    X, K = hard_cases()[name]
-    dtype = np.float64 if X.dtype == np.float64 else np.float32
-    C = X[np.random.default_rng(2).choice(len(X), K, replace=False)].astype(dtype)
-    want = fit(cp, X, C, algorithm="lloyd")
-    assert fit(cp, X, C, algorithm="hamerly") == want
-    assert fit(cp, X, C, algorithm="auto") == want
-
-
-@pytest.mark.parametrize(("n", "D", "K"), [(50001, 24, 90), (90000, 130, 40), (200001, 12, 300)])
-def test_bounds_skip_rows_and_give_the_same_bits(cp, n, D, K):
-    X = blobs(n, D, k=K, spread=2.0)
-    runs = [fit(cp, X, X[:K], algorithm=a, limit=300) for a in ("lloyd", "hamerly", "auto")]
-    assert runs[0] == runs[1] == runs[2]
-    loop = DeviceLloyd(cp.asarray(X), algorithm="hamerly")
-    handle, looked_at = loop.start(X[:K]), []
-    for _ in range(8):
-        state = loop.step(handle)
-        handle = state.centroids
-        looked_at.append(state.details["n_todo"])
-    assert looked_at[0] == n
-    assert 0 < min(looked_at) < n
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("D", [1, 2, 3, 4])
-def test_few_columns(cp, dtype, D):
-    X = blobs(30001, D, k=20, spread=3.0).astype(dtype)
-    for K in (1, 7, 128):
-        C = X[:K].astype("float64" if dtype == "float64" else "float32")
-        verify(cp, X, C)
-        assert fit(cp, X, C) == fit(cp, X, C, testing=frozenset({"no-small"}))
 
 
 def test_slow_means_give_the_same_bits(cp):
@@ -276,8 +241,8 @@ def test_a_memory_limit_says_how_much_is_wanted(cp):
 def test_column_sums(cp):
     from .checks import fractions, from_levels
 
-    rng = np.random.default_rng(7)
-    for X in (blobs(3000, 7), rng.standard_normal((3000, 7)) * 1e200):
+    rng = Random(7)
+    for X in (blobs(3000, 7), rng.bell((3000, 7)) * 1e200):
         w = rng.random(len(X))
         loop = DeviceLloyd(cp.asarray(X), cp.asarray(w))
         for power in (1, 2):

@@ -8,12 +8,16 @@ import pytest
 from kmeans_xp.backends.cuda import DeviceLloyd
 from kmeans_xp.exact.potentials import rounded_products
 
+from .checks import Random
+
 pytestmark = pytest.mark.gpu
 
 
 def data():
-    rng = np.random.default_rng(11)
-    real = rng.standard_normal((6001, 20)).astype(np.float32)
+    rng = Random(11)
+    real = rng.bell((6001, 20)).astype(np.float32)
+    empty_column = rng.bell((3000, 5)) * 1e-200
+    empty_column[:, 2] = 0
     return {
         "real": (real, None),
         "one column": (real[:, :1].copy(), None),
@@ -22,8 +26,9 @@ def data():
         "lattice": (rng.integers(0, 60, (6001, 3)).astype(np.float32), None),
         "offset": (real + np.float32(1e4), None),
         "float16": (real.astype(np.float16), None),
-        "float64": (rng.standard_normal((3000, 150)), None),
-        "float64 tiny": (rng.standard_normal((3000, 5)) * 1e-200, None),
+        "float64": (rng.bell((3000, 150)), None),
+        "float64 tiny": (rng.bell((3000, 5)) * 1e-200, None),
+        "float64 tiny, a column of zeros": (empty_column, None),
         "float64 outlier": (np.vstack([real[:, :3].astype(float), [[1e200, 0, 0]]]), None),
         "subnormal": (real * np.float32(1e-41), None),
     }
@@ -32,11 +37,13 @@ def data():
 class Reference:
     """The same protocol in NumPy."""
 
-    def __init__(self, X, w):
+    def __init__(self, X, w, exponents=None):
         self.X = X.astype(np.float32) if X.dtype == np.float16 else X
         self.w = w
         self.exponent = int(np.frexp(np.abs(self.X).max())[1])
         self.weight_exponent = 0 if w is None else int(np.frexp(w.max())[1])
+        if exponents is not None:
+            self.exponent, self.weight_exponent = exponents
         self.p = np.full(len(X), np.inf)
 
     def to(self, row):
@@ -59,8 +66,8 @@ def test_potentials(cp, name):
     X, w = data()[name]
     loop = DeviceLloyd(cp.asarray(X), None if w is None else cp.asarray(w))
     ours, reference = loop.potential(), Reference(X, w)
-    rng = np.random.default_rng(0)
-    first, *others = (int(i) for i in rng.choice(len(X), 6, replace=False))
+    rng = Random(0)
+    first, *others = (int(i) for i in rng.choice(len(X), 6))
     ours.start(first)
     reference.accept(first)
     for row in others:
@@ -69,8 +76,29 @@ def test_potentials(cp, name):
         targets = [int(t) for t in rng.integers(0, ours.total(), 9)] + [0, ours.total() - 1]
         want = np.searchsorted(np.cumsum(q), targets, side="right")
         assert ours.locate(targets) == want.tolist()
-        candidates = [int(i) for i in rng.choice(len(X), 11, replace=False)]
+        candidates = [int(i) for i in rng.choice(len(X), 11)]
         assert ours.costs(candidates) == [reference.cost(i) for i in candidates]
+        ours.accept(row)
+        reference.accept(row)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1e60, 1e250])
+def test_a_part_counts_what_the_whole_array_counts(cp, weight):
+    """What is too small beside a far row or a heavy one stays too small without it."""
+    rng = Random(12)
+    X = np.vstack([rng.bell((2000, 3)) * 10.0 ** rng.integers(-5, 80, (2000, 1)), np.ones((1, 3))])
+    X[-1] *= 1e200
+    w = rng.random(2001) * 10.0 ** rng.integers(-20, 20, 2001)
+    w[-1] = weight
+    exponents = tuple(int(np.frexp(np.abs(a).max())[1]) for a in (X, w))
+    rows, parts = X[:-1], w[:-1]
+    ours = DeviceLloyd(cp.asarray(rows), cp.asarray(parts)).potential(exponents)
+    reference = Reference(rows, parts, exponents)
+    ours.start(5)
+    reference.accept(5)
+    for row in (70, 200):
+        assert ours.total() == int(reference.q(reference.p).sum())
+        assert ours.costs([row]) == [reference.cost(row)]
         ours.accept(row)
         reference.accept(row)
 

@@ -23,12 +23,10 @@ __device__ __forceinline__ int swizzled(int r, int k, int tile) {
 extern "C" __global__ void write_images(const Centre* __restrict__ C, const double* __restrict__ centre, int K, int D,
                                         int Dp, int places, double scale, double limit,
                                         const u8* __restrict__ repeats, u8* __restrict__ image1,
-                                        u8* __restrict__ image2, int* __restrict__ entries,
-                                        State* __restrict__ state) {
+                                        u8* __restrict__ image2, State* __restrict__ state) {
   if (state->skip) return;
   int n = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
   if (n >= places) return;
-  if (n < K && lane == 0) entries[n] = 0;  // for the counting sort
   double norm = 0;
   bool used = n < K && !repeats[n];
   if (used) {
@@ -70,6 +68,24 @@ extern "C" __global__ void write_images(const Centre* __restrict__ C, const doub
   atomicMax(&state->centre_norm, __float_as_uint(norm_above(norm)));
   atomicMax(&state->centre_error, __float_as_uint(norm_above(sqrt(error))));
   atomicMax(&state->centre_error2, __float_as_uint(norm_above(sqrt(error2))));
+}
+
+// Opens an iteration.
+extern "C" __global__ void begin(State* state, const Control* control, int* entries, int K) {
+  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < K; i += gridDim.x * blockDim.x) entries[i] = 0;
+  if (blockIdx.x || threadIdx.x) return;
+  State fresh = {};
+  fresh.far_norm = 0x7f800000u;
+  fresh.skip = control->hold;
+  fresh.iteration = control->iteration;
+  *state = fresh;
+}
+
+// Closes it: the state goes to the host's memory, in a ring of eight.
+extern "C" __global__ void finish(const State* state, Control* control, State* log) {
+  if (!state->skip) control->hold = state->n_empty > 0;
+  control->iteration++;
+  log[state->iteration & 7] = *state;
 }
 
 // ---- identical centroids: the lowest index stands for all -------------------------------------------------------

@@ -5,7 +5,7 @@
 //
 //   CHUNK    columns held in registers at a time       CHUNKED  1: rows are longer than CHUNK
 //   PREFETCH 1: load the next rows during the tile loop
-//   LISTED   1: only the rows of a list, and each gets the gap between its distance bounds (bounds.cu)
+//   LISTED   1: only the rows of a list, and distance bounds are written for each of them
 //   NO_CERTIFICATE  mutation test: every row counts as certified
 
 // Best and second best of a row. Value and index travel in one integer: t = score + 1.5 * 2^19 lies on the grid 2^-4
@@ -58,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     certify(const u16* __restrict__ hi, const u8* __restrict__ image, int n_rows, int n_tiles, int n_chunks,
             const float2* __restrict__ norms, State* __restrict__ state, float alpha, u32 sixty_four,
             int* __restrict__ labels, int* __restrict__ open_rows, const int* __restrict__ list,
-            float* __restrict__ gaps, const float* __restrict__ drift) {
+            float2* __restrict__ bounds) {
   extern __shared__ __align__(1024) u8 memory[];
   if (state->skip) return;
   if (LISTED) n_rows = state->n_todo;
@@ -155,12 +155,13 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
 #endif
         open = !(b1 - b2 > twice_error);
         if (LISTED) {
-          // Upper bound of |x - c_label| and lower bound of the distance to every other centroid, from the scores.
-          // 1.9e-6 covers the float32 roundings of these lines. An open row gets no gap: it is looked at again.
-          float q = norm.x * norm.x, s1 = b1 - SCORE_BASE, s2 = b2 - SCORE_BASE;
+          // an upper bound of |x - c_label| and a lower bound of the distance to every other centroid; an open row
+          // only knows that both hold with its best score. 1.9e-6: the float32 roundings of these two lines.
+          float q = norm.x * norm.x, s1 = b1 - SCORE_BASE, s2 = (open ? b1 : b2) - SCORE_BASE;
           float e = twice_error + (q + fabsf(s1) + fabsf(s2)) * 1.9e-6f;
           float up = __fsqrt_ru(fmaxf(0.f, q - 2.f * s1 + e)), down = __fsqrt_rd(fmaxf(0.f, q - 2.f * s2 - e));
-          gaps[mine] = open ? -1e38f : __fadd_rd(__fsub_rd(down, up), drift[index]);
+          if (!(norm.x < 1e30f)) up = 1e38f, down = 0.f;
+          bounds[mine] = make_float2(up, down);
         }
       }
     }

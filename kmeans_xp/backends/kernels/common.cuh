@@ -39,7 +39,7 @@ struct State {
   int n_slow_means;    // means that float64 could not round with certainty
   int n_empty;         // clusters without weight
   int n_moved;         // coordinates of centroids that changed
-  int skip;            // 1: the iteration before left empty clusters; this one, launched ahead, does nothing
+  int skip;            // 1: a speculated iteration that must do nothing
   int iteration;
   int delta;           // 1: the sums were updated by the rows that moved
   double shift;        // sum of |c_new - c_old|^2 in scaled units
@@ -48,7 +48,7 @@ struct State {
 
 // Survives from one iteration to the next.
 struct Control {
-  int arrived;  // blocks of the last kernel that are done
+  int hold;       // the last iteration left empty clusters: a speculated one must wait
   int iteration;
   int padding[2];
 };

@@ -50,69 +50,25 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// More than two candidates: all centroids. A row is cut into slices of centroids, a block each, when there are fewer rows
-// than blocks. A warp keeps the centroids that were within the bound of its best when it met them; the last slice of a
-// row to be done compares what is left.
-constexpr int WARPS = 8, KEPT = 8;
+// More than two: all centroids, a block per row. Each warp keeps the centroids that were within the bound of its best
+// when it met them; a warp that meets more than KEPT of them has its row done again without a list.
+constexpr int WARPS = 16, KEPT = 16;
 
-struct Slice {
-  double best, distance[KEPT];
-  int n_kept, index[KEPT];  // n_kept > KEPT: too many ties, all centroids are compared again
-};
-
-// The best of some slices, by exact comparisons, ascending.
-__device__ __noinline__ int settle(const Slice* slices, int n, const Element* x, const Centre* C, int D, int K,
-                                   double scale, double slack, i64* limbs, State* state) {
-  double best = __longlong_as_double(0x7ff0000000000000ll);
-  bool overflow = false;
-  for (int i = 0; i < n; i++) {
-    double b = __ldcg(&slices[i].best);
-    best = b < best ? b : best;
-    overflow |= __ldcg(&slices[i].n_kept) > KEPT;
-  }
-  const double threshold = best * slack + UNDERFLOW;
-  int winner = -1;
-  auto challenge = [&](int k) {
-    if (winner >= 0) {
-      int sign = compare(limbs, x, C + (i64)winner * D, C + (i64)k * D, D, scale, state);
-      __syncwarp();
-      if (sign > 0 || (sign == 0 && winner < k)) return;
-    }
-    winner = k;
-  };
-  if (!overflow) {
-    for (int i = 0; i < n; i++)
-      for (int j = 0; j < __ldcg(&slices[i].n_kept); j++)
-        if (__ldcg(&slices[i].distance[j]) <= threshold) challenge(__ldcg(&slices[i].index[j]));
-  } else {
-    for (int k = 0; k < K; k++)
-      if (distance(x, C + (i64)k * D, D, scale) <= threshold) challenge(k);
-  }
-  return winner;
-}
-
-// scratch: WARPS slices per block; tickets: zeroed ints, one per block. `moved` is given where no later kernel compares
-// the labels with the previous ones.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
     decide_rows(const Element* __restrict__ X, const Centre* __restrict__ C, int D, int K, double scale,
-                const int* __restrict__ rows, Slice* __restrict__ scratch, int* __restrict__ tickets,
-                int2* __restrict__ moved, State* __restrict__ state, int* __restrict__ labels) {
+                const int* __restrict__ rows, State* __restrict__ state, int* __restrict__ labels) {
   __shared__ i64 limbs[LIMBS];
-  __shared__ bool last;
+  __shared__ double best_of[WARPS], kept_distance[WARPS][KEPT];
+  __shared__ int kept[WARPS][KEPT], n_kept[WARPS];
   if (state->skip) return;
   const int n = state->n_full, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  if (n == 0) return;
-  const int slices = max(1, min((int)gridDim.x / n, (K + 4 * WARPS - 1) / (4 * WARPS)));
   const double slack = 1 + 2.01 * (D + 8) * UNIT;
-  for (int task = blockIdx.x; task < n * slices; task += gridDim.x) {
-    const int row = rows[task / slices], slice = task % slices;
+  for (int q = blockIdx.x; q < n; q += gridDim.x) {
+    const int row = rows[q];
     const Element* x = X + (i64)row * D;
-    // with several slices a block has one task at most, so that a task has a place of its own
-    Slice* place = scratch + (i64)(slices > 1 ? task : blockIdx.x) * WARPS;
-    Slice& mine = place[warp];
     double best = __longlong_as_double(0x7ff0000000000000ll), threshold = best;
     int count = 0;
-    for (int k = slice * WARPS + warp; k < K; k += slices * WARPS) {
+    for (int k = warp; k < K; k += WARPS) {
       double d = distance(x, C + (i64)k * D, D, scale);
       if (!(d <= threshold)) continue;
       if (d < best) {
@@ -121,11 +77,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
         if (count <= KEPT) {  // drop those that are out by now
           int alive = 0;
           for (int i = 0; i < count; i++) {
-            double v = mine.distance[i];
-            int index = mine.index[i];
+            double v = kept_distance[warp][i];
+            int index = kept[warp][i];
             __syncwarp();
             if (v <= threshold) {
-              if (lane == 0) mine.distance[alive] = v, mine.index[alive] = index;
+              if (lane == 0) kept_distance[warp][alive] = v, kept[warp][alive] = index;
               alive++;
             }
             __syncwarp();
@@ -133,25 +89,38 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
           count = alive;
         }
       }
-      if (count < KEPT && lane == 0) mine.distance[count] = d, mine.index[count] = k;
-      count = min(count + 1, KEPT + 1);
+      if (count < KEPT && lane == 0) kept_distance[warp][count] = d, kept[warp][count] = k;
+      count++;
       __syncwarp();
     }
-    if (lane == 0) mine.best = best, mine.n_kept = count;
-    __threadfence();
+    if (lane == 0) best_of[warp] = best, n_kept[warp] = count;
     __syncthreads();
-    if (threadIdx.x == 0) last = slices == 1 || atomicAdd(tickets + task / slices, 1) == slices - 1;
-    __syncthreads();
-    if (last && warp == 0) {
-      __threadfence();
-      const Slice* all = slices > 1 ? scratch + (i64)(task - slice) * WARPS : place;
-      int winner = settle(all, slices * WARPS, x, C, D, K, scale, slack, limbs, state);
-      if (lane == 0) {
-        if (slices > 1) tickets[task / slices] = 0;
-        int before = labels[row];
-        labels[row] = winner;
-        if (moved && before != winner) moved[atomicAdd(&state->n_changed, 1)] = make_int2(row, before);
+    if (warp == 0) {
+      best = best_of[0];
+      bool overflow = false;
+      for (int w = 0; w < WARPS; w++) {
+        best = best_of[w] < best ? best_of[w] : best;
+        overflow |= n_kept[w] > KEPT;
       }
+      threshold = best * slack + UNDERFLOW;
+      int winner = -1;
+      auto challenge = [&](int k) {
+        if (winner >= 0) {
+          int sign = compare(limbs, x, C + (i64)winner * D, C + (i64)k * D, D, scale, state);
+          __syncwarp();
+          if (sign > 0 || (sign == 0 && winner < k)) return;
+        }
+        winner = k;
+      };
+      if (!overflow) {
+        for (int w = 0; w < WARPS; w++)
+          for (int i = 0; i < n_kept[w]; i++)
+            if (kept_distance[w][i] <= threshold) challenge(kept[w][i]);
+      } else {
+        for (int k = 0; k < K; k++)
+          if (distance(x, C + (i64)k * D, D, scale) <= threshold) challenge(k);
+      }
+      if (lane == 0) labels[row] = winner;
     }
     __syncthreads();
   }

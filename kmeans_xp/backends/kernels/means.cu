@@ -4,37 +4,12 @@
 // else is settled by exact comparisons (quotient.cuh).
 //
 //   WEIGHTED   FORCE_SLOW: tests only
-
-// The last block to come here closes the iteration: the state goes to the host's memory, in a ring of eight, and is
-// made ready for the next one.
-__device__ __forceinline__ void finish(State* state, Control* control, State* log) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x || atomicAdd(&control->arrived, 1) != (int)gridDim.x - 1) return;
-  control->arrived = 0;
-  __threadfence();
-  const volatile int* from = (const volatile int*)state;
-  int* to = (int*)(log + (control->iteration & 7));
-  State done;
-  for (int i = 0; i < (int)(sizeof(State) / 4); i++) ((int*)&done)[i] = from[i];
-  for (int i = 0; i < (int)(sizeof(State) / 4); i++) to[i] = ((const int*)&done)[i];
-  control->iteration++;
-  State fresh = {};
-  fresh.far_norm = 0x7f800000u;
-  fresh.iteration = control->iteration;
-  fresh.skip = done.skip || done.n_empty > 0;
-  *state = fresh;
-}
-
 extern "C" __global__ void __launch_bounds__(256)
     means(const i64* __restrict__ levels, int n_levels, const int* __restrict__ exponents,
           const int* __restrict__ counts, const i64* __restrict__ weight_levels, int n_weight_levels,
           int weight_exponent, int K, int D, double scale, Centre* __restrict__ C, Centre* __restrict__ ring,
-          State* __restrict__ state, Control* __restrict__ control, State* __restrict__ log) {
-  if (state->skip) {
-    finish(state, control, log);
-    return;
-  }
+          State* __restrict__ state) {
+  if (state->skip) return;
   const i64 KD = (i64)K * D;
   Centre* copy = ring + (state->iteration & 3) * KD;  // what the host may ask for later
   double shift = 0;
@@ -97,5 +72,4 @@ extern "C" __global__ void __launch_bounds__(256)
     if (empty) atomicAdd(&state->n_empty, empty);
     if (slow) atomicAdd(&state->n_slow_means, slow);
   }
-  finish(state, control, log);
 }

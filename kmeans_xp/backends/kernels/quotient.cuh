@@ -95,13 +95,10 @@ DEVICE void multiply_wide(u64 a, u64 b, u64* low, u64* high) {
 
 // The sign of |numerator| - m 2^e denominator.
 DEVICE int side(const Sum& num, bool negative, const Sum& den, u64 m, int e) {
+  i64 words[WORDS];
+  for (int i = 0; i < WORDS; i++) words[i] = 0;
   int lowest_num = num.exponent - 32 * (num.n_levels - 1), lowest_den = den.exponent - 32 * (den.n_levels - 1) + e;
   int base = lowest_num < lowest_den ? lowest_num : lowest_den;
-  int top_num = num.exponent + 64, top_den = den.exponent + e + 128, top = top_num > top_den ? top_num : top_den;
-  int n_words = (top - base) / 32 + 4;
-  if (n_words > WORDS) n_words = WORDS;
-  i64 words[WORDS];
-  for (int i = 0; i < n_words; i++) words[i] = 0;
   for (int l = 0; l < num.n_levels; l++) {
     i64 v = num.levels[l * num.stride];
     if (v) add_words(words, num.exponent - 32 * l - base, v < 0 ? -(u64)v : (u64)v, 0, (v < 0) != negative);
@@ -114,7 +111,7 @@ DEVICE int side(const Sum& num, bool negative, const Sum& den, u64 m, int e) {
   }
   i64 carry = 0;
   bool nonzero = false;
-  for (int i = 0; i < n_words; i++) {
+  for (int i = 0; i < WORDS; i++) {
     i64 v = words[i] + carry;
     nonzero |= (v & 0xffffffffll) != 0;
     carry = v >> 32;

@@ -15,39 +15,34 @@
 __device__ __forceinline__ bool sum_anew(const State* state, int N) { return state->n_changed > N / 4; }
 
 // ---- which rows moved ------------------------------------------------------------------------------------------
-// All rows, or those of a list (the others were skipped and keep their label).
 extern "C" __global__ void list_moved(const int* __restrict__ labels, int* __restrict__ old, int N,
-                                      const int* __restrict__ list, int2* __restrict__ moved,
-                                      State* __restrict__ state) {
+                                      int2* __restrict__ moved, State* __restrict__ state) {
   if (state->skip) return;
   constexpr int PER_THREAD = 4;
   __shared__ int n_block, first;
-  const int n = list ? state->n_todo : N;
-  const i64 step = (i64)gridDim.x * blockDim.x * PER_THREAD;
-  for (i64 base = (i64)blockIdx.x * blockDim.x * PER_THREAD; base < n; base += step) {
+  for (i64 base = (i64)blockIdx.x * blockDim.x * PER_THREAD; base < N; base += (i64)gridDim.x * blockDim.x * PER_THREAD) {
     if (threadIdx.x == 0) n_block = 0;
     __syncthreads();
-    int row[PER_THREAD], from[PER_THREAD], place[PER_THREAD];
+    int from[PER_THREAD], place[PER_THREAD];
 #pragma unroll
     for (int j = 0; j < PER_THREAD; j++) {
       i64 i = base + j * blockDim.x + threadIdx.x;
-      row[j] = i < n ? (list ? list[i] : (int)i) : -1;
-      int now = row[j] >= 0 ? labels[row[j]] : 0;
-      from[j] = row[j] >= 0 ? old[row[j]] : 0;
-      const bool differs = now != from[j];
-      if (differs) old[row[j]] = now;
-      u32 mask = __ballot_sync(~0u, differs);
+      int now = i < N ? labels[i] : 0, before = i < N ? old[i] : 0;
+      from[j] = before;
+      if (now != before) old[i] = now;
+      place[j] = now != before ? 0 : -1;
+      u32 mask = __ballot_sync(~0u, now != before);
       int at = 0, lane = threadIdx.x & 31;
       if (mask && lane == 0) at = atomicAdd(&n_block, __popc(mask));
       at = __shfl_sync(~0u, at, 0) + __popc(mask & ((1u << lane) - 1));
-      place[j] = differs ? at : -1;
+      if (place[j] == 0) place[j] = at;
     }
     __syncthreads();
     if (threadIdx.x == 0 && n_block) first = atomicAdd(&state->n_changed, n_block);
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < PER_THREAD; j++)
-      if (place[j] >= 0) moved[first + place[j]] = make_int2(row[j], from[j]);
+      if (place[j] >= 0) moved[first + place[j]] = make_int2((int)(base + j * blockDim.x + threadIdx.x), from[j]);
     __syncthreads();
   }
 }
@@ -185,12 +180,13 @@ extern "C" __global__ void __launch_bounds__(256)
   if (state->skip || state->n_changed == 0) return;
   const int n = sum_anew(state, N) ? N : 2 * state->n_changed, lanes = D / VEC;
   const i64 t = (i64)blockIdx.x * blockDim.x + threadIdx.x, groups = (i64)gridDim.x * blockDim.x / lanes;
-  run = min(run, (int)((n + groups - 1) / groups));
+  run = min(run, max(4, (int)((n + groups - 1) / groups)));
   const i64 begin = t / lanes * run;
   const int column = (int)(t % lanes) * VEC;
-  const int count = (int)max(0ll, min((i64)run, n - begin));  // every thread stays for the last warp sum
+  if (begin >= n) return;
+  const int count = (int)min((i64)run, n - begin);
   sorted += begin;
-  int cluster = count ? sorted[0].y : -1;
+  int cluster = sorted[0].y;
 #if TERMS == 0
   double sum[VEC] = {};
   float threshold[VEC];
@@ -282,68 +278,7 @@ extern "C" __global__ void __launch_bounds__(256)
 #endif
     }
   }
-  // Few entries and narrow rows: a warp that ends in one cluster adds its sums first, else the atomics collide.
-  if (lanes < 32 && 32 % lanes == 0 && run * (32 / lanes) <= 1 << run_bits &&
-      __all_sync(~0u, cluster == __shfl_sync(~0u, cluster, 0))) {
-    for (int o = lanes; o < 32; o <<= 1) {
-#if TERMS == 0
-#pragma unroll
-      for (int j = 0; j < VEC; j++) sum[j] += __shfl_xor_sync(~0u, sum[j], o);
-#else
-#pragma unroll
-      for (int i = 0; i < TERMS; i++)
-#pragma unroll
-        for (int j = 0; j < VEC; j++) sum[i][j] += __shfl_xor_sync(~0u, sum[i][j], o);
-#endif
-    }
-    if ((threadIdx.x & 31) >= lanes) return;
-  }
   flush_all();
-}
-
-// Small arrays: the moved rows go straight to the levels, a warp per row, without a list or a sort.
-extern "C" __global__ void __launch_bounds__(256)
-    sum_moved(const Element* __restrict__ X, const double* __restrict__ weights, const int* __restrict__ labels,
-              int* __restrict__ old, int N, int D, int K, const double* __restrict__ scale,
-              const double* __restrict__ scale2, double weight_scale, double weight_scale2, int* __restrict__ counts,
-              i64* __restrict__ levels, int n_levels, i64* __restrict__ weight_levels, int n_weight_levels,
-              State* __restrict__ state) {
-  if (state->skip) return;
-  const int lane = threadIdx.x & 31;
-  const i64 KD = (i64)K * D;
-  int changed = 0;
-  for (int row = (blockIdx.x * blockDim.x + threadIdx.x) >> 5; row < N; row += (gridDim.x * blockDim.x) >> 5) {
-    const int now = labels[row], before = old[row];
-    if (now == before) continue;
-    changed++;
-    __syncwarp();
-    auto add = [&](i64 column, double v) {
-      flush(levels + now * (i64)D + column, KD, v, n_levels);
-      if (before >= 0) flush(levels + before * (i64)D + column, KD, -v, n_levels);
-    };
-#if WEIGHTED
-    const double w = weights[row] * weight_scale * weight_scale2;
-#endif
-    for (int d = lane; d < D; d += 32) {
-      double v = to_double(X[(i64)row * D + d]) * scale[d] * scale2[d];
-#if WEIGHTED
-      double product = __dmul_rn(w, v), rest = __fma_rn(w, v, -product);
-      add(d, product);
-      if (rest != 0) add(d, rest);
-#else
-      add(d, v);
-#endif
-    }
-    if (lane) continue;
-    old[row] = now;
-    atomicAdd(counts + now, 1);
-    if (before >= 0) atomicSub(counts + before, 1);
-#if WEIGHTED
-    flush(weight_levels + now, K, w, n_weight_levels);
-    if (before >= 0) flush(weight_levels + before, K, -w, n_weight_levels);
-#endif
-  }
-  if (lane == 0 && changed) atomicAdd(&state->n_changed, changed);
 }
 
 #if WEIGHTED

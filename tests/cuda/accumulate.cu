@@ -1,4 +1,4 @@
-// The self-test's raw products: out[64][TILE] = A[64][CHUNK] * image, one chain of instructions as in the certified pass.
+// out[64][TILE] = A[64][columns] * image, one chain of instructions, as in the certified pass.
 extern "C" __global__ void __launch_bounds__(128)
     accumulate(const u16* __restrict__ A, const u8* __restrict__ image, float* __restrict__ out) {
   extern __shared__ __align__(1024) u8 memory[];

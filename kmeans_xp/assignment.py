@@ -5,7 +5,7 @@ real near-ties.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,8 @@ class Centers:
     errors : ndarray of float64, shape (U,)
         How far each point is from the centroid it stands for, at most.
     slope, offset, limit : float
-        A row x̂ is certified if its lead exceeds slope·|x̂| + offset, twice the error of a score, and
-        |x̂| < limit.
+        A row x̂ is certified if its lead exceeds slope·|x̂| + offset, twice the error of a score,
+        and |x̂| < limit.
     far_norm : float
         Smallest norm of the centroids left to the triangle inequality.
     """
@@ -90,6 +90,21 @@ class Centers:
     offset: float
     limit: float
     far_norm: float
+    _scaled: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def scaled(self, middle: np.ndarray, largest: float) -> tuple[int, np.ndarray, np.ndarray]:
+        """Return an exponent above all values, the centroids less `middle` in that scale, and their
+        squares.
+
+        Computed once for each exponent that the rows of an iteration bring.
+        """
+        top = max(largest, float(np.abs(self.values).max()), float(np.abs(middle).max()))
+        exponent = math.frexp(top)[1]
+        if exponent not in self._scaled:
+            points = np.ldexp(self.values.astype(np.float64), -exponent)
+            points -= np.ldexp(middle, -exponent)
+            self._scaled[exponent] = points, np.einsum("ij,ij->i", points, points)
+        return exponent, *self._scaled[exponent]
 
 
 def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Centers:
@@ -167,14 +182,14 @@ def assign_rows(
     dtype : numpy.dtype
         Working dtype of rows on the host.
     """
-    size = norms[rows].astype(np.float64)
+    size = norms[rows]
     if len(centers.values) == 1:
         labels = np.full(len(size), centers.first[0], dtype=np.int32)
         return Assigned(labels, None, None, np.ones(len(size), dtype=bool))
-    framed = backend.frame_rows(x, rows, centers.frame)
-    nearest, score, lead = (part[: len(size)] for part in backend.top_two(framed, centers.tile))
-    certified = lead > centers.slope * size + centers.offset
-    certified &= (lead < 3e38) & (size < centers.limit)
+    bound = centers.slope, centers.offset, centers.limit
+    nearest, score, lead, certified = backend.nearest(
+        x, rows, size, centers.frame, centers.tile, bound
+    )
     left = np.flatnonzero(~certified)
     step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
     for i in range(0, len(left), step):
@@ -212,16 +227,12 @@ def _float64_candidates(rows: np.ndarray, centers: Centers) -> np.ndarray:
     values, n_features = centers.values, rows.shape[1]
     frame = centers.frame
     middle = frame.center.astype(np.float64) / frame.scale
-    largest = max(float(np.abs(a).max()) for a in (rows, values, middle))
-    exponent = math.frexp(largest)[1]
-    with np.errstate(under="ignore"):
-        m = np.ldexp(middle, -exponent)
-        x = np.ldexp(rows.astype(np.float64), -exponent) - m
-        c = np.ldexp(values.astype(np.float64), -exponent) - m
-        norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-        center_squares = np.einsum("ij,ij->i", c, c)
-        scores = x @ c.T - 0.5 * center_squares
-        products = norms * np.sqrt(center_squares) + center_squares
+    largest = float(np.abs(rows).max())
+    exponent, c, center_squares = centers.scaled(middle, largest)
+    x = np.ldexp(rows.astype(np.float64), -exponent) - np.ldexp(middle, -exponent)
+    norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
+    scores = x @ c.T - 0.5 * center_squares
+    products = norms * np.sqrt(center_squares) + center_squares
     error = 3 * gamma(n_features + 12, FLOAT64) * products + TINY64
     candidates = scores + error >= (scores - error).max(axis=1)[:, None]
     if (candidates.sum(axis=1) > 1).any() and is_exact_grid(n_features, rows, values, middle):

@@ -55,6 +55,16 @@ def test_every_block_size_and_thread_count(case, rows, threads, backend):
     assert bits == EXPECTED[case.name]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("algorithm", ["lloyd", "hamerly", "elkan"])
+@pytest.mark.parametrize("case", SMALL + LARGE, ids=lambda case: case.name)
+def test_every_algorithm(case, algorithm, backend):
+    with environment(backend=backend):
+        options = {**case.options(), "algorithm": algorithm}
+        result = run(case.data(), sample_weight=case.sample_weight(), **options)
+    assert fingerprint(result) == EXPECTED[case.name]
+
+
 @pytest.mark.parametrize("rows", [1000, 7001, 10**9])
 def test_every_block_size_in_every_library(library, rows):
     bits = fit(library, LARGE[0], block_rows=rows, num_threads=2, backend="generic")

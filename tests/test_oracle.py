@@ -63,7 +63,7 @@ def test_plus_plus_rows(kind, weights):
             assert_bits(centroids, X[expected] + np.float32(0))
 
 
-@pytest.mark.parametrize("size", [9, 20, 60, 61, 100, 119, 120, 500])
+@pytest.mark.parametrize("size", [9, 20, N // 2 - 1, N // 2, N // 2 + 1, 60, N - 1, N, 500])
 def test_plus_plus_looks_at_init_size_rows(size):
     X = datasets.make("blobs", "float64", N, D)
     expected = reference.kmeans_plusplus(X, 9, init_size=size, words=reference.Words(5))
@@ -72,13 +72,12 @@ def test_plus_plus_looks_at_init_size_rows(size):
 
 
 def test_distances_too_small_to_square_count_as_zero():
-    X = datasets.make("uniform", "float64", N, 2)
-    X[:, 0] *= np.where(np.arange(N) % 2, 1e-140, 1e-150)
-    X[:, 1] = 0
+    X = datasets.make("uniform", "float64", N, 2) * 1e-150
     X[0] = 1
-    for seed in range(5):
-        check(X, K, random_state=seed)
-    check(X, K, init=np.concatenate([X[:2], np.ones((4, 2))]), tol=0)
+    for size in ("auto", 20):  # a sample counts what is too small by all rows
+        check(X, K, init_size=size, random_state=1)
+    truth = check(X, K, init=np.concatenate([X[:2], np.ones((4, 2))]), tol=0)
+    assert (truth.empties > 0, truth.relocations) == (True, 0)
 
 
 @pytest.mark.parametrize("n_init", ["auto", 1, 3])
@@ -113,6 +112,20 @@ def test_a_generator_gives_one_word_as_the_seed(kind):
     assert_same(run(X, K, init="random", n_init=1, random_state=used), truth)
     getattr(fresh, draw)(0, 2**64, dtype=np.uint64)
     assert used.bytes(8) == fresh.bytes(8)
+
+
+@pytest.mark.parametrize("weight", [2.0**-30, np.nextafter(2.0**-30, 0)])
+def test_weights_count_in_units_of_a_part_in_two_to_the_30(weight):
+    """A smaller weight is none, and then the rows without weight are drawn too."""
+    weights = np.array([1] + [weight] * 3 + [0] * 8)
+    X = datasets.make("uniform", "float32", 12, 2)
+    second = set()
+    for seed in range(6):
+        words = reference.Words(seed)
+        second.add(reference.random_rows(reference.as_weights(weights, 12), 4, words)[1] > 3)
+        options = {"n_init": 1, "sample_weight": weights, "random_state": seed, "max_iter": 1}
+        check(X, 4, init="random", **options)
+    assert second == ({False} if weight == 2.0**-30 else {False, True})
 
 
 def test_no_seed_is_a_fresh_one():

@@ -8,6 +8,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `frame_rows(X, ...)`   rows, scaled and centred, in float32 in the backend's own namespace
 `row_norms(rows)`      upper bounds of their norms
 `top_two(rows, tile)`  per row the best score, its index and its lead over the second best
+`nearest(X, ...)`      both of these and the certificate in one
 `lowered(...)`         rows that new k-means++ centres bring closer, or None
 `age(...)`             let pruning bounds give way
 `renew(...)`           take pruning bounds from scores

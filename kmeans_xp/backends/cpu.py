@@ -20,8 +20,8 @@ __all__ = ["NumpyBackend", "thread_count"]
 
 # Values from which loading the compiled kernels pays.
 _SMALL = 1 << 14
-# `preferred_scores` with compiled kernels, which cut blocks into tiles themselves.
-_COMPILED_SCORES = 1 << 20
+# The kernels carry the index of a centroid as float32.
+_MOST_CENTERS = 1 << 24
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,13 +59,9 @@ def kernels(x: np.ndarray) -> ModuleType | None:
 class NumpyBackend(Backend):
     """Arrays in host memory, of any layout and byte order."""
 
-    preferred_scores = 1 << 18
-
     def __init__(self, x: np.ndarray) -> None:
         super().__init__(x)
         self._fast = kernels(x)
-        if self._fast is not None:
-            self.preferred_scores = _COMPILED_SCORES
         # without threadpoolctl BLAS brings its own threads: one worker leaves them to it
         self._threads = thread_count() if find_spec("threadpoolctl") else 1
         self._pool: ThreadPoolExecutor | None = None
@@ -131,7 +127,7 @@ class NumpyBackend(Backend):
 
     def top_two(self, rows: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Index of the best score of every row, that score, and its lead over the second best."""
-        if self._fast is not None:
+        if self._fast is not None and len(tile.bias) < _MOST_CENTERS:
             best, score, lead = self._fast.top_two(rows, tile.centers, tile.bias)
             return best, score, lead
         scores = rows @ tile.centers.T
@@ -142,6 +138,40 @@ class NumpyBackend(Backend):
         scores[every, best] = np.finfo(np.float32).min
         lead = score - scores[every, scores.argmax(axis=1)]
         return best.astype(np.int32), score, lead
+
+    def lowered(
+        self,
+        x: np.ndarray,
+        rows: np.ndarray,
+        p: np.ndarray,
+        norms: np.ndarray,
+        frame: Frame,
+        centers: np.ndarray,
+        exponent: int,
+    ) -> list[tuple[np.ndarray, np.ndarray]] | None:
+        """Rows whose k-means++ potential new centres lower; None where there is no fast way."""
+        if self._fast is None or not self._fast.suits(x):
+            return None
+        from kmeans_xp.backends import numba_seeding
+
+        return numba_seeding.lowered(x, rows, p, norms, frame, centers, exponent)
+
+    def nearest(
+        self,
+        x: np.ndarray,
+        rows: slice | np.ndarray,
+        norms: np.ndarray,
+        frame: Frame,
+        tile: Tile,
+        bound: tuple[float, float, float],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Best score of some rows: index, score, lead over the second, and its certificate."""
+        few = len(tile.bias) < _MOST_CENTERS
+        if self._fast is not None and few and self._fast.suits(x):
+            block = x[rows]
+            best, score, lead = self._fast.framed_top_two(block, frame, tile.centers, tile.bias)
+            return best, score, lead, self._fast.certified(lead, norms, *bound)
+        return super().nearest(x, rows, norms, frame, tile, bound)
 
     def age(
         self,

@@ -134,6 +134,36 @@ class Backend:
         squares = to_numpy(xp.sum(rows * rows, axis=1, dtype=xp.float32)).astype(np.float64)
         return _upper_norms(squares, n_features)
 
+    def nearest(
+        self,
+        x: Any,
+        rows: slice | np.ndarray,
+        norms: np.ndarray,
+        frame: Frame,
+        tile: Tile,
+        bound: tuple[float, float, float],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Best score of some rows: index, score, lead over the second, and whether that is certain.
+
+        Parameters
+        ----------
+        x : array, shape (N, D)
+        rows : slice or ndarray of int64, shape (n,)
+        norms : ndarray of float32, shape (n,)
+            Upper bounds of the norms of these rows as framed.
+        frame : Frame
+        tile : Tile
+        bound : tuple of float
+            (slope, offset, limit): a row is certain if its lead exceeds slope·norm + offset and its
+            norm is below the limit.
+        """
+        slope, offset, limit = bound
+        framed = self.frame_rows(x, rows, frame)
+        best, score, lead = (part[: len(norms)] for part in self.top_two(framed, tile))
+        size = norms.astype(np.float64)
+        certified = (lead > slope * size + offset) & (lead < 3e38) & (size < limit)
+        return best, score, lead, certified
+
     def cross(self, rows: Any, centers: np.ndarray) -> np.ndarray:
         """Products of a few float32 centres with framed rows, float32 on the host, shape (m, n)."""
         xp = self.xp

@@ -1,0 +1,289 @@
+"""The compiled CPU kernels against NumPy, and whole fits with and without them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmeans_xp import fingerprint, kmeans
+from kmeans_xp.backends.cpu import NumpyBackend, kernels
+from kmeans_xp.backends.generic import Frame, Tile
+from kmeans_xp.exact.bounds import score_bound
+from kmeans_xp.exact.sums import ClusterSums, Grid
+
+pytest.importorskip("numba")
+cpu_numba = pytest.importorskip("kmeans_xp.backends.cpu_numba")
+
+# Rows around the block of 256, centroids around the group of four, features around the direct limit
+ROWS = (1, 7, 255, 256, 257, 600)
+CLUSTERS = (1, 2, 3, 4, 5, 17, 64, 65)
+FEATURES = (*range(1, 21), 31, 32, 33, 64, 200)
+
+
+def scores_of(rows, centers, bias):
+    return rows.astype(np.float64) @ centers.T.astype(np.float64) + bias.astype(np.float64)
+
+
+def check_top_two(rows, centers, bias):
+    best, score, lead = cpu_numba.top_two(rows, centers, bias)
+    assert (best.dtype, score.dtype, lead.dtype) == (np.int32, np.float32, np.float32)
+    exact = scores_of(rows, centers, bias)
+    norm = float(np.sqrt(np.square(centers, dtype=np.float64).sum(axis=1).max()))
+    bound = score_bound(rows.shape[1], norm, 0.0)
+    error = bound.slope * np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)) + bound.offset
+    every = np.arange(len(rows))
+    assert (exact[every, best] >= exact.max(axis=1) - 2 * error).all()
+    assert (np.abs(score - exact[every, best]) <= error).all()
+    if len(centers) > 1:
+        exact.sort(axis=1)
+        gap = exact[:, -1] - exact[:, -2]
+        assert (np.abs(lead - gap) <= 2 * error + 2.0**-23 * np.abs(gap)).all()
+
+
+def problem(rng, n, n_features, n_clusters):
+    rows = rng.standard_normal((n, n_features)).astype(np.float32)
+    centers = rng.standard_normal((n_clusters, n_features)).astype(np.float32)
+    bias = (-0.5 * np.square(centers, dtype=np.float64).sum(axis=1)).astype(np.float32)
+    return rows, centers, bias
+
+
+@pytest.mark.parametrize("n_features", FEATURES)
+@pytest.mark.parametrize("n_clusters", CLUSTERS)
+def test_top_two_is_within_the_bound(n_features, n_clusters):
+    rng = np.random.default_rng(n_features * 1000 + n_clusters)
+    for n in ROWS:
+        check_top_two(*problem(rng, n, n_features, n_clusters))
+
+
+def test_many_centroids_make_small_tiles():
+    check_top_two(*problem(np.random.default_rng(0), 100, 40, 3001))
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 4, 9, 33])
+def test_no_rows(n_features):
+    _, centers, bias = problem(np.random.default_rng(0), 1, n_features, 5)
+    rows = np.empty((0, n_features), dtype=np.float32)
+    assert [len(a) for a in cpu_numba.top_two(rows, centers, bias)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("n_features", [2, 5, 40])
+def test_equal_scores_have_no_lead(n_features):
+    rows, centers, bias = problem(np.random.default_rng(1), 300, n_features, 1)
+    for copies in (2, 3, 4, 6, 20):
+        lead = cpu_numba.top_two(rows, centers.repeat(copies, axis=0), bias.repeat(copies))[2]
+        assert (lead == 0).all()
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3, 4, 8, 32, 33, 100])
+@pytest.mark.parametrize("n_clusters", [2, 3, 5, 16, 17, 70])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+def test_scores_that_are_not_finite_are_never_certified(n_features, n_clusters, bad):
+    rng = np.random.default_rng(2)
+    for place in ("row", "center", "bias"):
+        rows, centers, bias = problem(rng, 300, n_features, n_clusters)
+        centers[centers == 0] = 1
+        hit = rng.integers(n_clusters)
+        if place == "row":
+            rows[::3, rng.integers(n_features)] = bad
+        elif place == "center":
+            centers[hit, rng.integers(n_features)] = bad
+        else:
+            bias[hit] = bad
+        with np.errstate(all="ignore"):
+            lead = cpu_numba.top_two(rows, centers, bias)[2]
+            scores = scores_of(rows, centers, bias)
+        doubtful = ~(np.abs(scores) < 3.4e38).all(axis=1)
+        assert not ((lead > 0) & (lead < 3e38))[doubtful].any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    n=st.integers(1, 300),
+    n_features=st.integers(1, 40),
+    n_clusters=st.integers(1, 30),
+    seed=st.integers(0, 2**32 - 1),
+    exponent=st.integers(-40, 40),
+    lattice=st.booleans(),
+)
+def test_top_two_on_any_shape(n, n_features, n_clusters, seed, exponent, lattice):
+    rows, centers, bias = problem(np.random.default_rng(seed), n, n_features, n_clusters)
+    if lattice:
+        rows, centers = np.rint(rows), np.rint(centers)
+    scale = np.float32(2.0**exponent)
+    rows, centers = rows * scale, centers * scale
+    bias = (-0.5 * np.square(centers, dtype=np.float64).sum(axis=1)).astype(np.float32)
+    check_top_two(rows, centers, bias)
+
+
+# ---- exact sums
+
+
+def grid_of(x, rows=1 << 14):
+    largest = np.abs(x).max(axis=0)
+    smallest = float(np.abs(x[x != 0]).min()) if x.any() else 1.0
+    return Grid.fit(largest, smallest, None, len(x), rows, x.dtype == np.float32)
+
+
+def check_sums(x, labels, n_clusters, rng):
+    grid = grid_of(x)
+    expected, found = (ClusterSums(n_clusters, grid, False) for _ in range(2))
+    backend = NumpyBackend(x)
+    everything = np.arange(len(x))
+    some = np.flatnonzero(rng.random(len(x)) < 0.3)
+    for rows, sign in ((everything, 1), (some, -1), (some[::-1], 1), (everything[:5], -1)):
+        expected.add(x[rows], None, labels[rows], sign)
+        backend.cluster_sums(x, rows, None, labels[rows], found, sign)
+        assert len(found.values) == len(expected.values)
+        for a, b in zip(found.values, expected.values, strict=True):
+            assert (a == b).all()
+        assert (found.weights[0] == expected.weights[0]).all()
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3, 5, 16, 33])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_clusters", [1, 3, 200])
+def test_sums_are_the_same_integers(n_features, dtype, n_clusters, monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    rng = np.random.default_rng(3)
+    for spread in (0, 3, 30):
+        for n in (1, 6, 1000):
+            x = rng.standard_normal((n, n_features))
+            x *= 10.0 ** rng.uniform(-spread, spread, x.shape).round()
+            x[rng.random(x.shape) < 0.1] = 0
+            labels = rng.integers(0, n_clusters, n).astype(np.int32)
+            check_sums(x.astype(dtype), labels, n_clusters, rng)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.0, 0.0],
+        [5e-324, -5e-324],
+        [1.7e308, 1e300],
+        [1e-300, 1e300],
+        [1.0, 2.0**-200],
+        [2.0**900, 2.0**600],
+    ],
+)
+def test_sums_at_the_ends_of_the_range(values, monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = np.asarray([values, values[::-1]] * 20)
+    labels = (np.arange(40) % 3).astype(np.int32)
+    check_sums(x, labels, 3, np.random.default_rng(4))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    n=st.integers(1, 100),
+    n_features=st.integers(1, 9),
+    n_clusters=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.integers(0, 300),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_sums_on_any_data(n, n_features, n_clusters, seed, spread, dtype):
+    rng = np.random.default_rng(seed)
+    exponents = rng.integers(-spread, spread + 1, (n, n_features))
+    top = 120 if dtype == np.float32 else 1000
+    x = np.ldexp(rng.standard_normal((n, n_features)), np.clip(exponents, -top, top)).astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KMEANS_XP_NUMBA", "1")
+        check_sums(x, rng.integers(0, n_clusters, n).astype(np.int32), n_clusters, rng)
+
+
+# ---- framing and the switch
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-30, 2.0**40])
+def test_framed_rows_have_the_same_bits(dtype, scale, monkeypatch):
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((300, 5)).astype(dtype)
+    frame = Frame(scale, (rng.standard_normal(5) * scale).astype(np.float32))
+    rows = (slice(3, 290), rng.integers(0, 300, 50))
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "0")
+    plain = [NumpyBackend(x).frame_rows(x, some, frame) for some in rows]
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    for a, some in zip(plain, rows, strict=True):
+        b = NumpyBackend(x).frame_rows(x, some, frame)
+        assert b.dtype == np.float32
+        assert (a.view(np.uint32) == b.view(np.uint32)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("n_features", [2, 7, 40, 784])
+@pytest.mark.parametrize("n_clusters", [3, 10, 30])
+def test_nearest_is_top_two_of_framed_rows(dtype, n_features, n_clusters, monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    rng = np.random.default_rng(8)
+    _, centers, bias = problem(rng, 1, n_features, n_clusters)
+    x = rng.standard_normal((400, n_features)).astype(dtype)
+    x[::50, 0] = np.nan
+    frame = Frame(1.0, rng.standard_normal(n_features).astype(np.float32))
+    norms = rng.uniform(0, 3, 390).astype(np.float32)
+    terms = (0.1, 0.2, 2.5)
+    backend, tile = NumpyBackend(x), Tile(centers, bias)
+    framed = backend.frame_rows(x, slice(5, 395), frame)
+    best, score, lead, certified = backend.nearest(x, slice(5, 395), norms, frame, tile, terms)
+    for a, b in zip((best, score, lead), backend.top_two(framed, tile), strict=True):
+        np.testing.assert_array_equal(a, b)
+    expected = (lead > 0.1 * norms.astype(np.float64) + 0.2) & (lead < 3e38) & (norms < 2.5)
+    assert (certified == expected).all()
+    assert certified.any()
+    assert not certified[np.isnan(framed).any(axis=1)].any()
+
+
+def test_the_switch_is_read_at_call_time(monkeypatch):
+    small, large = np.zeros((2, 2)), np.zeros((1 << 14, 2))
+    monkeypatch.delenv("KMEANS_XP_NUMBA", raising=False)
+    assert kernels(small) is None
+    assert kernels(large) is cpu_numba
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "0")
+    assert kernels(large) is None
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    assert kernels(small) is cpu_numba
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "yes")
+    with pytest.raises(ValueError, match="KMEANS_XP_NUMBA"):
+        kernels(small)
+
+
+def test_warmup_compiles_what_a_fit_needs():
+    cpu_numba.warmup()
+    assert cpu_numba.suits(np.ones((2, 2)))
+    assert not cpu_numba.suits(np.ones((2, 2)).T[:, ::-1])
+    assert not cpu_numba.suits(np.ones((2, 2), dtype=">f8"))
+    assert not cpu_numba.suits(np.ones((2, 2), dtype=np.int64))
+
+
+# ---- whole fits
+
+DATASETS = {
+    "blobs": lambda rng: rng.standard_normal((900, 3)) + 4 * rng.integers(0, 5, (900, 1)),
+    "lattice": lambda rng: rng.integers(0, 6, (800, 2)).astype(float),
+    "duplicates": lambda rng: rng.standard_normal((7, 4))[rng.integers(0, 7, 500)],
+    "offset": lambda rng: rng.standard_normal((600, 12)) + 1e6,
+    "tiny": lambda rng: rng.standard_normal((500, 5)) * 1e-30,
+    "wide": lambda rng: rng.standard_normal((300, 40)),
+    "outlier": lambda rng: np.vstack([rng.standard_normal((400, 3)), [[1e30, 0, 0]]]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::kmeans_xp.ConvergenceWarning")
+@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "fortran"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fits_have_equal_bits(name, dtype, weighted, monkeypatch):
+    rng = np.random.default_rng(6)
+    x = DATASETS[name](rng)
+    with np.errstate(over="ignore", under="ignore"):
+        x = np.asfortranarray(x) if dtype == "fortran" else x.astype(dtype)
+    if not np.isfinite(x).all():
+        pytest.skip("float16 does not reach that far")
+    w = rng.integers(0, 4, len(x)).astype(np.float64) if weighted else None
+    found = set()
+    for mode in ("0", "1"):
+        monkeypatch.setenv("KMEANS_XP_NUMBA", mode)
+        for clusters in (2, 9):
+            result = kmeans(x, clusters, sample_weight=w, random_state=3, max_iter=20)
+            found.add((clusters, fingerprint(result)))
+    assert len(found) == 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import os
 import sys
 import warnings
@@ -19,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import finish, row
 from kmeans_xp import kmeans
 from kmeans_xp.result import fingerprint
 from tests.datasets import make, weights
 
-BLOCKS = ("1000", "7001", None)
+BLOCKS = ("1000", "7001", str(2**30), None)
 THREADS = ("1", "2")
 BACKEND, BLOCK_ROWS, NUM_THREADS = (
     "KMEANS_XP_BACKEND",
@@ -70,7 +72,7 @@ DATA = (
     Data("huge", "float32", n=3_000),
     Data("tiny", "float32", n=3_000),
 )
-MAX_ITER = 12
+MAX_ITER = 8
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ def libraries() -> Iterator[Library]:
     with contextlib.suppress(ImportError):
         strict = importlib.import_module("array_api_strict")
         yield Library("array-api-strict", strict.asarray, ("float32", "float64"))
+        yield Library(
+            "array-api-strict, static shapes",
+            strict.asarray,
+            ("float32", "float64"),
+            lambda: strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False),
+        )
     with contextlib.suppress(ImportError):
         torch = importlib.import_module("torch")
         yield Library("torch", lambda a: torch.asarray(a.copy()))
@@ -126,14 +134,20 @@ def environment(**values: str | None) -> Iterator[None]:
 
 def settings(library: Library, n: int, quick: bool) -> Iterator[tuple[str, dict[str, str | None]]]:
     """Name each way to compute, and the variables that ask for it."""
-    for rows in ("1000",) if quick else BLOCKS:
-        if rows is not None and int(rows) >= n:
-            continue
-        for threads in ("2",) if quick else THREADS:
-            for backend in (None, "generic"):
-                size = f"blocks of {rows}" if rows else "default blocks"
-                name = f"{library.name} {backend or ''}, {size}, {threads} threads"
-                yield name, {BACKEND: backend, BLOCK_ROWS: rows, NUM_THREADS: threads}
+    blocks = (
+        ["1000"]
+        if quick
+        else [rows for rows in BLOCKS if rows is None or int(rows) < n or int(rows) == 2**30]
+    )
+    native = itertools.product(blocks, ("2",) if quick else THREADS)
+    # Slower, and threads matter to few libraries there: each block size and each thread count.
+    generic = zip(blocks, itertools.cycle(THREADS), strict=False)
+    for backend, ways in ((None, native), ("generic", generic)):
+        for rows, threads in ways:
+            size = "one block" if rows == str(2**30) else f"blocks of {rows}"
+            size = size if rows else "default blocks"
+            name = f"{library.name}{' ' + backend if backend else ''}, {size}, threads: {threads}"
+            yield name, {BACKEND: backend, BLOCK_ROWS: rows, NUM_THREADS: threads}
 
 
 def hashes(data: Data, found: Sequence[Library], quick: bool) -> dict[str, str]:
@@ -166,13 +180,14 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks bits", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one block size and thread count")
     parser.add_argument("--only", metavar="KIND", help="data sets of this kind only")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/bits.json")
     options = parser.parse_args(argv)
     found = list(libraries())
     print(f"libraries: {', '.join(library.name for library in found)}\n", flush=True)
     chosen = [data for data in DATA if options.only in (None, data.kind)]
     width = max((len(str(data)) for data in chosen), default=0)
     print(f"{'data':{width}}  {'hash':16}  ways  result")
-    bad = 0
+    bad, rows = 0, []
     for data in chosen:
         ways = hashes(data, found, options.quick)
         expected = next(iter(ways.values()))
@@ -180,7 +195,19 @@ def main(argv: Sequence[str]) -> int:
         bad += bool(wrong)
         verdict = f"{len(wrong)} DIFFER" if wrong else "equal"
         print(f"{data!s:{width}}  {expected}  {len(ways):4}  {verdict}", flush=True)
+        rows.append(
+            row(
+                "hashes",
+                (data.n, data.d, data.k),
+                data.dtype,
+                f"{len(ways)} ways",
+                data=str(data),
+                hash=expected,
+                equal=not wrong,
+            )
+        )
         for name, value in wrong.items():
             print(f"  {name}: {value}", file=sys.stderr)
     print(f"\n{len(chosen) - bad} of {len(chosen)} data sets have one hash")
+    finish("bits", argv, rows, options.write)
     return 1 if bad or not chosen else 0

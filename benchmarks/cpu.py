@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import interleaved, print_table, row, write_results
+from benchmarks.harness import finish, interleaved, print_table, row
 from kmeans_xp import kmeans
 
 # They choose older, slower kernels of OpenBLAS.
@@ -145,7 +145,5 @@ def main(argv: Sequence[str]) -> int:
         print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print_table(["N", "D", "K", "dtype", "ours, ms", "scikit-learn, ms", "ratio", "checks"], lines)
-    if options.write:
-        argv = [a for a in argv if a != "--write"]
-        print(f"\nwrote {write_results('cpu', argv, rows).name}")
+    finish("cpu", argv, rows, options.write)
     return 0 if all(line[-1] == "ok" for line in lines) else 1

@@ -23,6 +23,7 @@ from kmeans_xp.io import atomic_write
 
 __all__ = [
     "RESULTS",
+    "finish",
     "interleaved",
     "peak_extra_bytes",
     "print_table",
@@ -136,6 +137,13 @@ def write_results(
     with atomic_write(path) as file:
         file.write((json.dumps(record, indent=1) + "\n").encode())
     return path
+
+
+def finish(name: str, argv: Sequence[str], rows: Iterable[Mapping[str, Any]], write: bool) -> None:
+    """Write the result file if asked to, and say so."""
+    if write:
+        path = write_results(name, [a for a in argv if a != "--write"], rows)
+        print(f"\nwrote {path.name}")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

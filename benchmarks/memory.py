@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
-from benchmarks.harness import peak_extra_bytes, print_table, row, run_fresh, write_results
+from benchmarks.harness import finish, peak_extra_bytes, print_table, row, run_fresh
 
 MIB = 2**20
 
@@ -32,6 +34,7 @@ class Case:
     init: str = "random"
     weighted: bool = False
     max_iter: int = 2
+    threads: int = 2
 
     @property
     def limit(self) -> int:
@@ -51,6 +54,10 @@ CASES = (
     Case(60_000, 784, 10, "float64"),
     Case(20_000, 256, 4_096),
     Case(20_000, 16, 10_000),
+    Case(1_100_000, 64, 3, init="k-means++", max_iter=1),
+    Case(1_000_000, 16, 64, threads=1),
+    Case(1_000_000, 16, 64, threads=16),
+    Case(60_000, 784, 10, "float64", threads=16),
 )
 QUICK = (CASES[0], Case(300_000, 16, 64, init="k-means++"), Case(20_000, 256, 1_024, "float64"))
 
@@ -69,8 +76,10 @@ def make_data(case: Case) -> np.ndarray:
 
 def measure(case: Case) -> int:
     """Peak extra bytes of one fit in this process."""
-    from kmeans_xp import kmeans
+    from kmeans_xp import kmeans, warmup
 
+    if find_spec("numba") is not None and os.environ.get("KMEANS_XP_NUMBA") != "0":
+        warmup()  # the compiler's own memory is not the fit's
     X = make_data(case)
     sample_weight = np.linspace(0.5, 2, case.n) if case.weighted else None
     return peak_extra_bytes(
@@ -101,10 +110,14 @@ def main(argv: Sequence[str]) -> int:
         return 2
     lines, rows, over = [], [], 0
     for case in QUICK if options.quick else CASES:
-        peak = int(run_fresh("benchmarks", "memory", "--case", json.dumps(asdict(case))))
+        threads = {"KMEANS_XP_NUM_THREADS": str(case.threads)}
+        peak = int(
+            run_fresh("benchmarks", "memory", "--case", json.dumps(asdict(case)), env=threads)
+        )
         within = peak <= case.limit
         over += not within
         what = f"{case.data}, {case.init}" + (", weights" if case.weighted else "")
+        what += f", threads: {case.threads}"
         lines.append(
             [
                 *(f"{size:,}" for size in (case.n, case.d, case.k)),
@@ -129,7 +142,5 @@ def main(argv: Sequence[str]) -> int:
         print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print_table(["N", "D", "K", "dtype", "fit", "peak MiB", "limit MiB", "result"], lines)
-    if options.write:
-        argv = [a for a in argv if a != "--write"]
-        print(f"\nwrote {write_results('memory', argv, rows).name}")
+    finish("memory", argv, rows, options.write)
     return 1 if over else 0

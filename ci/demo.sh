@@ -4,5 +4,19 @@
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-ensure_env cli plot sklearn
+extras=(cli plot sklearn)
+previous=""
+for arg in "$@"; do
+    case "$previous $arg" in
+    *" --backend="*) backend="${arg#--backend=}" ;;
+    "--backend "*) backend="$arg" ;;
+    *) backend="" ;;
+    esac
+    case "$backend" in
+    torch | jax) extras+=("$backend") ;;
+    cupy) extras+=("${KMEANS_XP_CUDA:-cuda13}") ;;
+    esac
+    previous="$arg"
+done
+ensure_env "${extras[@]}"
 exec "$VENV/bin/kmeans-xp" demo "$@"

@@ -12,7 +12,7 @@ is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/n
 
 find_python() {
     local name
-    for name in ${PYTHON:-} python3 python python3.14 python3.13 python3.12 python3.11; do
+    for name in ${PYTHON:+"$PYTHON"} python3 python python3.14 python3.13 python3.12 python3.11; do
         if is_recent "$name"; then
             command -v "$name"
             return

@@ -3,7 +3,7 @@
 #
 #   bash ci/test.sh [--all-backends] [pytest arguments]
 #
-# --all-backends installs torch and JAX too; without it the tests that need them may skip.
+# --all-backends installs torch and JAX too; without it the tests that need them skip where they are missing.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -21,6 +21,15 @@ for arg in "$@"; do
 done
 
 ensure_env "${extras[@]}"
-# File arguments are meant from where the caller stands; without any, pytest finds tests/ by itself.
-if [ ${#args[@]} -eq 0 ]; then cd "$ROOT"; fi
+# A file or folder is meant from where the caller stands; without one, pytest finds tests/ by itself.
+paths=0
+previous=""
+for arg in ${args[@]+"${args[@]}"}; do
+    case "$previous" in
+    -k | -m | -n | -o | -p | -W) ;;
+    *) if [ -e "${arg%%::*}" ]; then paths=1; fi ;;
+    esac
+    previous="$arg"
+done
+if [ "$paths" = 0 ]; then cd "$ROOT"; fi
 exec "$VENV/bin/python" -m pytest --rootdir "$ROOT" -c "$ROOT/pyproject.toml" ${args[@]+"${args[@]}"}

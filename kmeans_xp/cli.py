@@ -1,17 +1,20 @@
 """The command line: ``kmeans-xp demo`` and ``kmeans-xp fit``.
 
 What was asked for goes to stdout, everything else to stderr. The exit code is 0, 1 if something
-failed (a file that is missing or damaged among it), 2 for wrong usage.
+failed (a file that is missing or damaged among it), 2 for wrong usage, 130 if interrupted.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
+import os
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,7 +23,7 @@ import typer
 
 from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.functional import kmeans
-from kmeans_xp.io import SUFFIXES, atomic_write, read_array, write_csv, write_npy
+from kmeans_xp.io import SUFFIXES, atomic_files, read_array, write_csv, write_npy
 from kmeans_xp.result import KMeansResult, fingerprint
 
 if TYPE_CHECKING:
@@ -43,6 +46,19 @@ class CommandError(Exception):
     """A failure whose message is all the user needs."""
 
 
+class Interrupted(Exception):  # noqa: N818
+    """Ctrl-C."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C pass by typer, which would call it a failure."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted from None
+
+
 class Library(StrEnum):
     """Array libraries the demo can run on."""
 
@@ -53,18 +69,41 @@ class Library(StrEnum):
 
 
 OutOption = Annotated[
-    Path, typer.Option(help="Folder for the results; made if missing.", file_okay=False)
+    Path,
+    typer.Option(
+        help="Folder for the results; made if missing, existing results are replaced.",
+        file_okay=False,
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random start.", min=0)]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from kmeans_xp import __version__
+
+        print(f"kmeans-xp {__version__}")
+        raise typer.Exit
+
+
+def _finite(tol: float) -> float:
+    if not math.isfinite(tol):
+        raise typer.BadParameter(f"{tol} is not a finite number")
+    return tol
+
+
 @app.callback()
-def _common() -> None:
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     # With a callback typer keeps the commands' names even if there is only one.
     pass
 
 
 @app.command()
+@_interruptible()
 def demo(
     backend: Annotated[Library, typer.Option(help="Array library to run on.")] = Library.NUMPY,
     out: OutOption = Path("kmeans-xp-demo"),
@@ -72,6 +111,7 @@ def demo(
 ) -> None:
     """Cluster scikit-learn's handwritten digits and draw the clusters."""
     _need("matplotlib", "plot")
+    _check_out(out)
     points, digits = _digits()
     X = _asarray(points, backend)
     _note(f"clustering {len(points)} digits on {backend}")
@@ -88,6 +128,7 @@ def demo(
 
 
 @app.command()
+@_interruptible()
 def fit(
     data: Annotated[Path, typer.Argument(help=f"Rows to cluster: {', '.join(SUFFIXES)}.")],
     n_clusters: Annotated[
@@ -100,9 +141,19 @@ def fit(
     ] = "k-means++",
     n_init: Annotated[str, typer.Option(help="auto, or how many starts to try.")] = "auto",
     max_iter: Annotated[int, typer.Option(help="Most iterations of one start.", min=1)] = 300,
-    tol: Annotated[float, typer.Option(help="When to stop; 0: no change at all.", min=0)] = 1e-4,
+    tol: Annotated[
+        float, typer.Option(help="When to stop; 0: no change at all.", min=0, callback=_finite)
+    ] = 1e-4,
     weights: Annotated[
         Path | None, typer.Option(help=f"Weight of each row: {', '.join(SUFFIXES)}.")
+    ] = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option(
+            "--progress/--no-progress",
+            help="Progress bar on stderr; without either, where stderr is a terminal.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Cluster the rows of a file; write labels, centroids and, in two dimensions, a picture."""
@@ -112,10 +163,15 @@ def fit(
         "max_iter": max_iter,
         "tol": tol,
         "sample_weight": None if weights is None else _weights(weights),
+        "progress": _bar(progress),
     }
-    X = read_array(data)
+    X = read_array(data, _note)
+    _check_out(out)
     _note(f"clustering {' x '.join(map(str, X.shape))} {X.dtype} values")
-    result = _fit(X, n_clusters, random_state=seed, **options)
+    try:
+        result = _fit(X, n_clusters, random_state=seed, **options)
+    except (TypeError, ValueError) as error:
+        raise CommandError(_with_option(str(error), init, weights)) from error
     figure = _draw(X, result) if _can_draw(X) else None
     paths = _save(out, result, figure)
     _print_table(X, result, options["sample_weight"])
@@ -126,20 +182,69 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; failures become one line on stderr."""
     try:
         app(args, prog_name="kmeans-xp")
+    except Interrupted:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except (CommandError, ValueError, OSError, MemoryError) as error:
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        print(f"error: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 
 
+def _sentence(error: BaseException) -> str:
+    """Say what failed without the number of the operating system."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _with_option(message: str, init: str, weights: Path | None) -> str:
+    """Name the option and the file behind an argument of `kmeans`."""
+    if weights is not None and message.startswith("sample_weight"):
+        return f"--weights {weights}: {message}"
+    if message.startswith("init") and init not in ("k-means++", "random"):
+        return f"--init {init}: {message}"
+    return message
+
+
 # Arguments
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder that cannot take the results, before any work."""
+    folder = out.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise CommandError(f"--out {out}: {folder} is a file; name another folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CommandError(f"--out {out}: {folder} is not writable; name another folder")
+    for name in ("labels.csv", "centroids.npy", "clusters.png"):
+        if (out / name).is_dir():
+            raise CommandError(f"--out {out}: {name} there is a folder; name another --out")
+
+
+def _bar(wanted: bool | None) -> bool:
+    """Whether to show a progress bar; one that is asked for needs tqdm."""
+    if wanted:
+        _need("tqdm", "progress")
+    if wanted is None:
+        return sys.stderr.isatty() and find_spec("tqdm") is not None
+    return wanted
+
+
+def _read(path: str | Path, option: str) -> np.ndarray:
+    try:
+        return read_array(path, _note)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{option} {_sentence(error)}") from error
 
 
 def _start(init: str) -> Any:
     if init in ("k-means++", "random"):
         return init
     if Path(init).suffix.lower() in SUFFIXES:
-        return read_array(init)
+        return _read(init, "--init")
     raise typer.BadParameter(
         f"{init!r} is neither k-means++ nor random nor a file ({', '.join(SUFFIXES)})",
         param_hint="'--init'",
@@ -155,7 +260,7 @@ def _starts(n_init: str) -> Any:
 
 
 def _weights(path: Path) -> np.ndarray:
-    array = read_array(path)
+    array = _read(path, "--weights")
     # A .csv has columns, and one of them is a list of weights.
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
@@ -167,7 +272,8 @@ def _need(module: str, extra: str) -> Any:
     except ImportError as error:
         raise CommandError(
             f"{module.partition('.')[0]} cannot be imported ({error})\n"
-            f'  pip install "kmeans_xp[{extra}]"'
+            f'  pip install "kmeans_xp[{extra}]"\n'
+            f'or, in a checkout: .venv/bin/python -m pip install -e ".[{extra}]"'
         ) from error
 
 
@@ -245,14 +351,18 @@ def _save(out: Path, result: KMeansResult, figure: Figure | None) -> list[Path]:
     """Write all files or none."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / "labels.csv", out / "centroids.npy"]
-    with ExitStack() as stack:
-        labels, centroids = (stack.enter_context(atomic_write(path)) for path in paths)
-        write_csv(labels, ["label"], [to_numpy(result.labels)])
-        write_npy(centroids, to_numpy(result.centroids))
+    picture = out / "clusters.png"
+    if figure is not None:
+        paths.append(picture)
+    with atomic_files(paths) as files:
+        write_csv(files[0], ["label"], [to_numpy(result.labels)])
+        write_npy(files[1], to_numpy(result.centroids))
         if figure is not None:
-            paths.append(out / "clusters.png")
-            picture = stack.enter_context(atomic_write(paths[-1]))
-            figure.savefig(picture, format="png", dpi=120)
+            figure.savefig(files[2], format="png", dpi=120)
+    if figure is None and picture.exists():
+        # It would show other clusters than the files beside it.
+        picture.unlink()
+        _note(f"removed {picture} of an earlier run")
     return paths
 
 

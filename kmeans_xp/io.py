@@ -11,24 +11,27 @@ import io
 import os
 import secrets
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-__all__ = ["DataError", "atomic_write", "read_array", "write_csv", "write_npy"]
+__all__ = ["DataError", "atomic_files", "atomic_write", "read_array", "write_csv", "write_npy"]
 
 SUFFIXES = (".npy", ".npz", ".csv")
 NPY_MAGIC = b"\x93NUMPY"
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")
 
 
 class DataError(ValueError):
     """A file does not hold what it should."""
 
 
-def read_array(path: str | os.PathLike[str]) -> np.ndarray:
+def read_array(
+    path: str | os.PathLike[str], note: Callable[[str], None] | None = None
+) -> np.ndarray:
     """Read a numeric array from a file.
 
     Parameters
@@ -37,6 +40,8 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
         ``.npy`` is memory-mapped, so that a large one costs no memory. ``.npz`` gives the array
         named ``X`` or else its only one. ``.csv`` is comma-separated numbers in UTF-8, with or
         without a header line.
+    note : callable, optional
+        Called with a sentence when the first line of a ``.csv`` is taken as its header.
 
     Returns
     -------
@@ -51,14 +56,20 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
         If it is no such file, is damaged, or holds something else than numbers.
     """
     path = Path(path)
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; give a file in it")
+    if suffix not in SUFFIXES:
         raise DataError(
             f"{path}: cannot read {path.suffix or 'a file without a suffix'!s}; "
             f"give one of {', '.join(SUFFIXES)}"
         )
-    array = reader(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if suffix == ".csv":
+        array = _read_csv(path, note)
+    else:
+        array = _read_npy(path) if suffix == ".npy" else _read_npz(path)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{path}: holds {array.dtype}, not real numbers")
     return array
@@ -103,10 +114,10 @@ def _damage_of(path: Path) -> Iterator[None]:
 # CSV
 
 
-def _read_csv(path: Path) -> np.ndarray:
+def _read_csv(path: Path, note: Callable[[str], None] | None) -> np.ndarray:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first_line = _skip_header(path, file)
+            first_line = _skip_header(path, file, note)
             start = file.tell()
             try:
                 return np.loadtxt(file, delimiter=",", quotechar='"', comments=None, ndmin=2)
@@ -120,7 +131,7 @@ def _read_csv(path: Path) -> np.ndarray:
         raise DataError(f"{path}: not UTF-8 text: {error}") from error
 
 
-def _skip_header(path: Path, file: io.TextIOWrapper) -> int:
+def _skip_header(path: Path, file: io.TextIOWrapper, note: Callable[[str], None] | None) -> int:
     """Move to the first line of numbers and return its number, counted from 1."""
     number = 1
     start = file.tell()
@@ -131,15 +142,28 @@ def _skip_header(path: Path, file: io.TextIOWrapper) -> int:
         line = file.readline()
     if not line:
         raise DataError(f"{path}: holds no rows")
-    if any(_is_number(cell) for cell in _cells(path, number, line)):
-        # Numbers from the start; one that is spoilt is reported where it stands.
+    cells = [cell.strip() for cell in _cells(path, number, line)]
+    missing = [cell.lower() in MISSING for cell in cells]
+    if (
+        any(map(_is_number, cells))
+        or all(missing)
+        or any(m and c for m, c in zip(missing, cells, strict=True))
+    ):
+        # Numbers from the start; one that is missing or spoilt is reported where it stands.
         file.seek(start)
         return number
-    # All words: a header, if anything follows it.
+    # Words: a header, if anything follows it.
+    if "" in cells:
+        raise DataError(
+            f"{path}: line {number}, column {cells.index('') + 1}: an empty name in the header; "
+            "if it is the index of a data frame, write it with to_csv(..., index=False)"
+        )
     start = file.tell()
     if not any(line.strip() for line in iter(file.readline, "")):
         raise DataError(f"{path}: holds no numbers, only line {number}: {line.strip()[:60]!r}")
     file.seek(start)
+    if note is not None:
+        note(f"{path}: line {number} taken as header: {line.strip()[:60]}")
     return number + 1
 
 
@@ -183,30 +207,56 @@ def _is_number(cell: str) -> bool:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears under its name only when it is complete.
+def atomic_files(paths: Sequence[str | os.PathLike[str]]) -> Iterator[list[BinaryIO]]:
+    """Open files for writing that appear under their names only when all are complete.
 
-    The bytes go to a temporary name in the same folder, which then takes the place of `path` in
-    one step. If the body raises, the temporary file goes and `path` stays as it was.
+    The bytes go to temporary names in the same folders, which then take the places of `paths`. If
+    the body raises, the temporary files go and `paths` stay as they were.
 
     Parameters
     ----------
-    path : path-like
-        The file to make or replace; its folder must exist.
+    paths : sequence of path-like
+        The files to make or replace; their folders must exist.
 
     Yields
     ------
-    binary file
+    list of binary files
     """
-    path = Path(path)
+    targets = [Path(path) for path in paths]
     # Not tempfile: its files are readable by their owner alone, whatever the umask says.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporaries = [path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp") for path in targets]
     try:
-        with open(temporary, "xb") as file:
-            yield file
-        os.replace(temporary, path)
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(_open_new(temporary, path))
+                for temporary, path in zip(temporaries, targets, strict=True)
+            ]
+        for path in targets:
+            if path.is_dir():  # the rename would fail after others were made
+                raise IsADirectoryError(f"{path}: a folder stands where this file should be")
+        for temporary, path in zip(temporaries, targets, strict=True):
+            try:
+                os.replace(temporary, path)
+            except OSError as error:
+                raise OSError(f"{path}: cannot be replaced: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def _open_new(temporary: Path, path: Path) -> BinaryIO:
+    """Open a new file; an error names the file that the user knows."""
+    try:
+        return open(temporary, "xb")
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Do what `atomic_files` does, for one file."""
+    with atomic_files([path]) as (file,):
+        yield file
 
 
 def write_npy(file: BinaryIO, array: np.ndarray) -> None:

@@ -35,6 +35,7 @@ PALETTE = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 LEGEND_ROWS = 20
+MOST_NAMED = 30  # clusters with a number and a line in the legend; more are a wall of text
 
 
 class ClusterDisplay:
@@ -107,7 +108,7 @@ class ClusterDisplay:
         ax : matplotlib Axes, optional
             Where to draw; a new figure is made without one.
         legend : bool, default=True
-            Whether to list the clusters and their sizes beside the axes.
+            Whether to list the clusters and their sizes beside the axes; above 30 they are not.
         **kwargs
             For `matplotlib.axes.Axes.scatter`.
 
@@ -122,7 +123,16 @@ class ClusterDisplay:
                 f"labels must have one entry for each of the {len(points)} rows of X, "
                 f"got shape {host_labels.shape}"
             )
+        if host_labels.dtype.kind not in "iu":
+            raise TypeError(f"labels must be integers, got {host_labels.dtype}")
         centers = None if centroids is None else _points(centroids, "centroids")
+        if centers is not None and len(host_labels):
+            low, high = int(host_labels.min()), int(host_labels.max())
+            if low < 0 or high >= len(centers):
+                raise ValueError(
+                    f"labels must lie in 0..{len(centers) - 1}, one for each centroid, "
+                    f"got {low if low < 0 else high}"
+                )
         display = cls(points, host_labels.astype(np.int64), centers)
         return display.plot(ax=ax, legend=legend, **kwargs)
 
@@ -175,6 +185,8 @@ class ClusterDisplay:
         ClusterDisplay
             This object, with `ax_`, `figure_` and `scatters_`.
         """
+        if ax is not None and not hasattr(ax, "scatter"):
+            raise TypeError(f"ax must be matplotlib Axes or None, got {ax!r}")
         if ax is None:
             _, ax = _pyplot().subplots(figsize=(8, 6), layout="constrained")
         self.ax_ = ax
@@ -182,7 +194,7 @@ class ClusterDisplay:
         self.scatters_ = self._draw_points(ax, kwargs)
         if self.centroids is not None:
             self._draw_centroids(ax)
-        if legend:
+        if legend and len(self.scatters_) <= MOST_NAMED:
             self._draw_legend(ax)
         ax.set(xlabel="feature 0", ylabel="feature 1")
         return self
@@ -203,7 +215,11 @@ class ClusterDisplay:
         assert self.centroids is not None
         x, y = self.centroids[:, 0], self.centroids[:, 1]
         # A white rim keeps the crosses visible on every colour.
-        ax.scatter(x, y, marker="X", s=130, c="black", edgecolors="white", zorder=3)
+        many = len(x) > MOST_NAMED
+        size = 40 if many else 130
+        ax.scatter(x, y, marker="X", s=size, c="black", edgecolors="white", zorder=3)
+        if many:
+            return
         for k, center in enumerate(self.centroids):
             ax.annotate(
                 str(k),
@@ -258,9 +274,6 @@ def _points(x: Any, name: str) -> np.ndarray:
         )
     if len(shape) != 2 or shape[1] != 2:
         raise ValueError(f"{name} must have shape (n, 2), got {shape}")
-    if "bfloat16" in str(getattr(x, "dtype", "")):
-        # NumPy has no such type of its own.
-        x = x.astype("float32") if hasattr(x, "astype") else x.float()
     return _host(x).astype(np.float64)
 
 

@@ -138,7 +138,8 @@ def test_fit(suffix, tmp_path, capsys):
     out = tmp_path / "out"
     code, text, err = call(capsys, "fit", path, "-k", 4, "--out", out)
     result = kmeans(X, 4, random_state=0)
-    assert (code, err) == (0, "clustering 200 x 2 float64 values\n")
+    header = f"{path}: line 1 taken as header: a,b\n" if suffix == ".csv" else ""
+    assert (code, err) == (0, f"{header}clustering 200 x 2 float64 values\n")
     assert found_hash(text) == fingerprint(result)
     labels, centroids = read_array(out / "labels.csv")[:, 0], read_array(out / "centroids.npy")
     np.testing.assert_array_equal(labels, result.labels)
@@ -224,9 +225,9 @@ def with_text(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: p / "missing.npy", "missing.npy"),
+        (lambda p: p / "missing.npy", "missing.npy: there is no such file"),
         (lambda p: p / "x.parquet", "cannot read .parquet"),
-        (lambda p: p, "cannot read"),
+        (lambda p: p, "a folder; give a file"),
         (damaged, "damaged.npy: damaged"),
         (with_text, "text.csv: line 2, column 2: 'oops' is not a number"),
         (with_nan, "X[1, 1]"),
@@ -253,7 +254,80 @@ def test_bad_weights(data, tmp_path, capsys):
     args = ("fit", data, "-k", 2, "--out", tmp_path / "out", "--weights", tmp_path / "w.npy")
     code, text, err = call(capsys, *args)
     assert (code, text) == (1, "")
-    assert "sample_weight" in err
+    assert f"--weights {tmp_path / 'w.npy'}: sample_weight" in err
+
+
+def test_missing_weights_name_the_option(data, tmp_path, capsys):
+    args = ("fit", data, "-k", 2, "--out", tmp_path / "out", "--weights", tmp_path / "no.npy")
+    code, _, err = call(capsys, *args)
+    assert code == 1
+    assert f"--weights {tmp_path / 'no.npy'}: there is no such file" in err
+    assert "Errno" not in err
+
+
+def test_bad_init_names_the_option(data, tmp_path, capsys):
+    np.save(tmp_path / "c.npy", np.ones((3, 7)))
+    args = ("fit", data, "-k", 2, "--out", tmp_path / "out", "--init", tmp_path / "c.npy")
+    code, _, err = call(capsys, *args)
+    assert code == 1
+    assert f"--init {tmp_path / 'c.npy'}: init" in err
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "centroids.npy", "clusters.png"])
+def test_a_folder_in_the_place_of_a_result_is_found_before_any_work(name, data, capsys, tmp_path):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    code, text, err = call(capsys, "fit", data, "-k", 2, "--out", tmp_path / "out")
+    assert (code, text) == (1, "")
+    assert f"{name} there is a folder; name another --out" in err
+    assert os.listdir(tmp_path / "out") == [name]
+
+
+def test_a_folder_that_cannot_be_written(data, capsys, tmp_path, monkeypatch):
+    access = os.access  # typer calls it too; root may write anywhere, so it has to be told
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and access(path, mode))
+    code, _, err = call(capsys, "fit", data, "-k", 2, "--out", tmp_path / "new" / "out")
+    assert code == 1
+    assert "is not writable; name another folder" in err
+    assert "clustering" not in err
+
+
+def test_a_stale_picture_goes(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    call(capsys, "fit", data, "-k", 2, "--out", out)
+    np.save(tmp_path / "x3.npy", blobs(3, 50, 3, 2))
+    code, _, err = call(capsys, "fit", tmp_path / "x3.npy", "-k", 2, "--out", out)
+    assert code == 0
+    assert f"removed {out / 'clusters.png'} of an earlier run" in err
+    assert sorted(os.listdir(out)) == ["centroids.npy", "labels.csv"]
+
+
+def test_interrupted(data, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "kmeans", interrupt)
+    code, text, err = call(capsys, "fit", data, "-k", 2, "--out", tmp_path / "out")
+    assert (code, text) == (130, "")
+    assert err.splitlines()[-1] == "interrupted"
+    assert not (tmp_path / "out").exists()
+
+
+def test_version(capsys):
+    from kmeans_xp import __version__
+
+    assert call(capsys, "--version") == (0, f"kmeans-xp {__version__}\n", "")
+
+
+def test_progress(data, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tqdm")
+    args = ("fit", data, "-k", 2, "--out", tmp_path / "out")
+    assert "k-means, start" in call(capsys, *args, "--progress")[2]
+    assert "k-means, start" not in call(capsys, *args, "--no-progress")[2]
+    assert "k-means, start" not in call(capsys, *args)[2]
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    code, _, err = call(capsys, *args, "--progress")
+    assert code == 1
+    assert "kmeans_xp[progress]" in err
 
 
 @pytest.mark.parametrize(
@@ -272,6 +346,8 @@ def test_bad_weights(data, tmp_path, capsys):
         ("fit", "x.npy", "-k", "2", "--out", "o", "--n-init", "0"),
         ("fit", "x.npy", "-k", "2", "--out", "o", "--max-iter", "0"),
         ("fit", "x.npy", "-k", "2", "--out", "o", "--tol", "-1"),
+        ("fit", "x.npy", "-k", "2", "--out", "o", "--tol", "inf"),
+        ("fit", "x.npy", "-k", "2", "--out", "o", "--tol", "nan"),
     ],
 )
 def test_wrong_usage_ends_with_2(args, data, monkeypatch, capsys):

@@ -10,7 +10,7 @@ import stat
 import numpy as np
 import pytest
 
-from kmeans_xp.io import DataError, atomic_write, read_array, write_csv, write_npy
+from kmeans_xp.io import DataError, atomic_files, atomic_write, read_array, write_csv, write_npy
 
 X = np.arange(12.0).reshape(4, 3) / 8
 
@@ -149,6 +149,19 @@ def test_csv(tmp_path, content):
     np.testing.assert_array_equal(read_array(text(tmp_path, content)), [[1, 2], [3, 4]])
 
 
+def test_csv_header_is_noted(tmp_path):
+    notes = []
+    read_array(text(tmp_path, "1,2\n"), notes.append)
+    assert notes == []
+    path = text(tmp_path, "\na,b\n1,2\n")
+    read_array(path, notes.append)
+    assert notes == [f"{path}: line 2 taken as header: a,b"]
+
+
+def test_csv_first_row_of_nan_is_data(tmp_path):
+    assert np.isnan(read_array(text(tmp_path, "nan,nan\n1,2\n"))[0]).all()
+
+
 def test_csv_with_one_column_and_one_row(tmp_path):
     assert read_array(text(tmp_path, "w\n1\n2\n")).shape == (2, 1)
     assert read_array(text(tmp_path, "1,2\n")).shape == (1, 2)
@@ -175,6 +188,11 @@ def test_csv_keeps_nan_for_kmeans_to_refuse(tmp_path):
         ("a,b\n1,2\n\n3,x\n", "line 4, column 2: 'x' is not a number"),
         ("1,2\n3,\n", "line 2, column 2: an empty cell"),
         (",0,1\n0,1,2\n", "line 1, column 1: an empty cell"),
+        ("NA,NA\n1,2\n", "line 1, column 1: 'NA' is not a number"),
+        (",\n1,2\n", "line 1, column 1: an empty cell"),
+        ("a,NA\n1,2\n", "line 1, column 1: 'a' is not a number"),
+        (",a,b\n0,1,2\n", "line 1, column 1: an empty name in the header"),
+        (",a,b\n0,1,2\n", "index=False"),
         ("a,b\n1,2\nc,d\n", "line 3, column 1: 'c' is not a number"),
         ("1,2\n3\n", "line 2 has 1 columns, the lines before it 2"),
         ("1,2\n3,4,5\n", "line 2 has 3 columns, the lines before it 2"),
@@ -221,6 +239,28 @@ def test_atomic_write_that_fails_leaves_the_old_file(tmp_path, error):
         fail()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out.bin"]
+
+
+def test_atomic_files_all_or_none(tmp_path):
+    (tmp_path / "b").mkdir()
+
+    def write():
+        with atomic_files([tmp_path / "a", tmp_path / "b"]) as files:
+            for file in files:
+                file.write(b"new")
+
+    with pytest.raises(IsADirectoryError, match="b: a folder stands"):
+        write()
+    assert os.listdir(tmp_path) == ["b"]
+
+
+def test_errors_name_no_temporary_file(tmp_path):
+    with (
+        pytest.raises(OSError, match="x: cannot be written") as caught,
+        atomic_write(tmp_path / "no" / "x"),
+    ):
+        pass
+    assert ".tmp" not in str(caught.value)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file modes are a POSIX matter")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     *("cuda12", "cuda13", "cpu", "torch", "jax"),
-    *("sklearn", "dask", "plot", "cli", "io", "all", "test"),
+    *("sklearn", "dask", "plot", "cli", "progress", "io", "all", "test", "lint"),
 }
 
 
@@ -42,7 +42,7 @@ def test_extras_exist(extra):
 
 def test_all_is_everything_but_cuda():
     (everything,) = PROJECT["optional-dependencies"]["all"]
-    assert Requirement(everything).extras == EXTRAS - {"cuda12", "cuda13", "all", "test"}
+    assert Requirement(everything).extras == EXTRAS - {"cuda12", "cuda13", "all", "test", "lint"}
 
 
 def test_no_version_has_an_upper_limit():

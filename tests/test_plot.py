@@ -123,10 +123,28 @@ def test_centroids_of_another_shape_are_refused():
 def test_many_clusters_look_different():
     looks = {_look(k) for k in range(len(PALETTE) * len(MARKERS))}
     assert len(looks) == 120
-    labels = np.arange(90) % 50
-    display = ClusterDisplay.from_predictions(X, labels, X[:50])
+
+
+@pytest.mark.parametrize(("k", "columns"), [(25, 2), (30, 2), (31, None), (80, None)])
+def test_many_clusters(k, columns):
+    display = ClusterDisplay.from_predictions(X, np.arange(90) % k, X[:k])
     display.figure_.savefig(io.BytesIO(), format="png")
-    assert display.ax_.get_legend()._ncols == 3
+    legend = display.ax_.get_legend()
+    assert (legend._ncols if legend else None) == columns
+    assert len(display.ax_.texts) == (k if k <= 30 else 0)
+
+
+def test_axes_of_another_type():
+    with pytest.raises(TypeError, match="ax must be matplotlib Axes or None, got 3"):
+        ClusterDisplay.from_predictions(X, np.zeros(90, dtype=int), ax=3)
+
+
+def test_labels_that_fit_no_centroid():
+    for label in (-1, 2):
+        with pytest.raises(ValueError, match=rf"labels must lie in 0\.\.1, .* got {label}"):
+            ClusterDisplay.from_predictions(X, np.full(90, label), X[:2])
+    with pytest.raises(TypeError, match="labels must be integers, got float64"):
+        ClusterDisplay.from_predictions(X, np.zeros(90))
 
 
 def test_labels_need_not_be_consecutive():

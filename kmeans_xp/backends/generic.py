@@ -98,7 +98,8 @@ class Backend:
             if not chosen.isdigit() or int(chosen) < 1:
                 raise ValueError(f"KMEANS_XP_BLOCK_ROWS must be a positive integer, got {chosen!r}")
             return int(chosen)
-        return int(np.clip(self.preferred_scores // max(n_features, n_clusters), 64, 16384))
+        entries = self.preferred_scores // max(1, self.n_threads // 2)  # every thread has a block
+        return int(np.clip(entries // max(n_features, n_clusters), 64, 16384))
 
     def host(self, x: Any, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows lo..hi as NumPy, in the working dtype."""

@@ -44,7 +44,8 @@ def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
     ValueError
         If a value is NaN, infinite, or an integer that float64 cannot hold.
     """
-    rows = max(1, backend.survey_entries // int(x.shape[1]))
+    entries = backend.survey_entries // max(1, backend.n_threads // 2)  # every thread has its own
+    rows = max(1, entries // int(x.shape[1]))
     ranges = [(lo, min(lo + rows, x.shape[0])) for lo in range(0, x.shape[0], rows)]
     look = _look_numpy if isinstance(backend, NumpyBackend) else _look_generic
     if backend.flushes:  # the namespace cannot see subnormal values

@@ -186,10 +186,7 @@ def predict(X: Any, centroids: Any, *, device: str | None = None) -> Any:
     TypeError, ValueError
         For bad input, naming the argument.
     """
-    x = as_array(X)
-    check_device(device)
-    given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
-    blocks = open_blocks(x, None, centroid_dtype(x), device)
+    _, blocks, given = _opened(X, centroids, device=device)
     with blocks.session():
         blocks.assign(blocks.place(given))
     return blocks.labels()
@@ -215,9 +212,7 @@ def inertia(X: Any, centroids: Any, *, sample_weight: Any = None) -> float:
     TypeError, ValueError
         For bad input, naming the argument.
     """
-    x = as_array(X)
-    given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
-    blocks = open_blocks(x, check_weights(sample_weight, x), centroid_dtype(x))
+    _, blocks, given = _opened(X, centroids, sample_weight)
     with blocks.session():
         handle = blocks.place(given)
         blocks.settle(handle)
@@ -244,9 +239,7 @@ def distances(X: Any, centroids: Any) -> Any:
     TypeError, ValueError
         For bad input, naming the argument.
     """
-    x = as_array(X)
-    given = check_centroids(centroids, (None, int(x.shape[1])), centroid_dtype(x), "centroids")
-    blocks = open_blocks(x, None, centroid_dtype(x))
+    x, blocks, given = _opened(X, centroids)
     with blocks.session():
         return from_numpy(blocks.distances(given), x)
 
@@ -291,6 +284,17 @@ def kmeans_plusplus(
     with blocks.session():
         centroids, indices = plus_plus(blocks, n_clusters, words, size)
     return from_numpy(centroids + centroids.dtype.type(0), x), from_numpy(indices, x)
+
+
+def _opened(
+    X: Any, centroids: Any, sample_weight: Any = None, device: str | None = None
+) -> tuple[Any, Blocks, np.ndarray]:
+    """Check data and given centroids; returns X as an array, its blocks and the centroids."""
+    x = as_array(X)
+    check_device(device)
+    dtype = centroid_dtype(x)
+    given = check_centroids(centroids, (None, int(x.shape[1])), dtype, "centroids")
+    return x, open_blocks(x, check_weights(sample_weight, x), dtype, device), given
 
 
 class _Start:

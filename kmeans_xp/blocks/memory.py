@@ -86,7 +86,8 @@ class MemoryBlocks:
         self._sum_rows = int(np.clip(entries // self.n_features, 16, 16384))
         self.grid = self._grid(w)
         self.exponent = int(np.frexp(self.survey.largest.max())[1])
-        step = -(-self.n_rows // _SAMPLE)
+        sampled = int(np.clip(_SUM_ENTRIES // self.n_features, 16, _SAMPLE))
+        step = -(-self.n_rows // sampled)
         sample = self.rows(np.arange(0, self.n_rows, step))
         self.frame = choose_frame(sample)
         self._norms: np.ndarray | None = None

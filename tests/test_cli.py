@@ -86,7 +86,8 @@ def test_demo_prints_the_table_of_its_files(demo):
 def test_demo_files_are_the_result(demo):
     text, out = demo
     result = kmeans(cli._digits()[0], 10, random_state=0)
-    assert found_hash(text) == fingerprint(result)
+    # the projection is rounded so that every machine clusters the same numbers
+    assert found_hash(text) == fingerprint(result) == "1708bde29bd7b4fc"
     np.testing.assert_array_equal(read_array(out / "labels.csv")[:, 0], result.labels)
     np.testing.assert_array_equal(read_array(out / "centroids.npy"), result.centroids)
     assert read_array(out / "centroids.npy").dtype == np.float32

@@ -171,7 +171,9 @@ def plus_plus(
     else:
         chosen = sample_rows(blocks.n_rows, limit, words)
         part = None if weights is None else weights[chosen]
-        potential = blocks.potential(chosen)
+        if part is not None and not part.any():
+            part = None  # as if they had no weights
+        potential = blocks.potential(chosen, weighted=part is not None)
         rows = chosen[_plus_plus_rows(potential, limit, part, n_clusters, words)]
     return blocks.rows(rows), rows
 

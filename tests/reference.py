@@ -110,7 +110,7 @@ def nearest(distances: list[Point]) -> list[int]:
 
 
 def cutoff(points) -> Fraction:
-    """The squared distance below which potentials count as zero: 2**(2E - 960)."""
+    """The squared distance without weight that is the least above zero: 2**(2E - 960)."""
     largest = max(abs(value) for point in points for value in point)
     return Fraction(2) ** (2 * exponent(largest) - 960) if largest else Fraction(0)
 
@@ -226,7 +226,7 @@ def plus_plus_rows(rows, weights, n_clusters: int, words: Words, least: Fraction
 
     def potentials(distances):
         pairs = zip(weights, distances, strict=True)
-        return [rn12(w * d) if d >= least else Fraction(0) for w, d in pairs]
+        return [rn12(w * d) if w * d >= least else Fraction(0) for w, d in pairs]
 
     first = integers(weights, scale_of(weights))
     chosen = [draw(words, first)]
@@ -257,10 +257,15 @@ def sampled_rows(n: int, size: int, words: Words) -> list[int]:
 def kmeans_plusplus(X, n_clusters, *, init_size="auto", sample_weight=None, words: Words):
     """The indices of the chosen rows."""
     rows, weights = as_rows(X), as_weights(sample_weight, len(X))
+    least = cutoff(rows)
     size = max(2**20, 256 * n_clusters) if init_size == "auto" else init_size
     seen = sampled_rows(len(rows), size, words)
     some, some_weights = [rows[i] for i in seen], [weights[i] for i in seen]
-    chosen = plus_plus_rows(some, some_weights, n_clusters, words, cutoff(rows))
+    if not any(some_weights):
+        some_weights = as_weights(None, len(some))
+    elif sample_weight is not None:
+        least *= Fraction(2) ** exponent(max(weights))
+    chosen = plus_plus_rows(some, some_weights, n_clusters, words, least)
     return [seen[i] for i in chosen]
 
 

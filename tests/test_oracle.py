@@ -71,6 +71,28 @@ def test_plus_plus_looks_at_init_size_rows(size):
     check(X, 9, init_size=size, random_state=5)
 
 
+def test_a_sample_without_weight_is_drawn_from_as_if_unweighted():
+    X = datasets.make("uniform", "float32", N, D)
+    for seed in range(3):
+        weights = np.zeros(N)
+        out = set(range(N)) - set(reference.sampled_rows(N, 9, reference.Words(seed)))
+        weights[list(out)[:20]] = 3
+        check(X, K, init_size=9, sample_weight=weights, random_state=seed)
+
+
+def test_weighted_distances_too_small_count_as_zero():
+    """Near the cutoff, and with weights whose products with the distances underflow."""
+    X = np.ldexp(datasets.make("blobs", "float64", N, 2, 8), -484)
+    X[0] = 1
+    for power in (0, 1, 2, 3, 4):
+        weights = np.ldexp(datasets.weights("float64", N), power)
+        check(X, K, sample_weight=weights, random_state=power)
+    weights = 2.0 ** (datasets.integers(1, N, 600) - 300)
+    check(datasets.make("decades", "float64", N), K, sample_weight=weights, random_state=2)
+    weights = [1.3541883942886104e-32, 1.7726933795392749e90, 6.5e-277, 1.8181003150939796e305]
+    check(np.array([[0.0], [-1.0], [0.0], [3.0]]), 3, sample_weight=weights, random_state=827)
+
+
 def test_distances_too_small_to_square_count_as_zero():
     X = datasets.make("uniform", "float64", N, 2) * 1e-150
     X[0] = 1

@@ -113,5 +113,8 @@ class Blocks(Protocol):
     def weights(self) -> np.ndarray | None:
         """Weights on the host."""
 
-    def potential(self, rows: np.ndarray | None = None) -> Potential:
-        """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
+    def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
+        """Potentials for k-means++ of all rows, or of those with increasing indices `rows`.
+
+        ``weighted=False`` leaves the weights out.
+        """

@@ -109,10 +109,12 @@ class DeviceBlocks(MemoryBlocks):
             counts = cp.bincount(cp.from_dlpack(labels), minlength=n_clusters)
             return int(cp.count_nonzero(counts))
 
-    def potential(self, rows: np.ndarray | None = None) -> Potential:
+    def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
         import cupy as cp
 
+        if not weighted and self.w is not None:  # a sample without any weight: rare
+            return HostPotential(self, rows, weighted)
         exponents = self.exponent, self.grid.weight_exponent
         try:
             if rows is None:

@@ -114,9 +114,9 @@ class MemoryBlocks:
         """Weights on the host."""
         return self.w
 
-    def potential(self, rows: np.ndarray | None = None) -> Potential:
+    def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
-        return HostPotential(self, rows)
+        return HostPotential(self, rows, weighted)
 
     # ---- centroids
 

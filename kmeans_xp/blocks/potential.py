@@ -23,8 +23,12 @@ class HostPotential:
     may lower; only they are measured exactly.
     """
 
-    def __init__(self, blocks: MemoryBlocks, rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self, blocks: MemoryBlocks, rows: np.ndarray | None = None, weighted: bool = True
+    ) -> None:
         self.blocks, self.chosen = blocks, rows
+        self.w = blocks.w if weighted else None
+        self.weight_exponent = 0 if self.w is None else blocks.grid.weight_exponent
         self.norms = blocks.row_norms()  # here, not in a worker: it uses the workers itself
         self.p = np.empty(blocks.n_rows if rows is None else len(rows))
         self.scale = 0
@@ -97,7 +101,7 @@ class HostPotential:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Per centre the rows of lo..hi whose potential it lowers, and their new potentials."""
         blocks = self.blocks
-        if blocks.w is None:
+        if self.w is None:
             rows = self._which(np.arange(lo, hi))
             fast = blocks.backend.lowered(
                 blocks.x, rows, self.p[lo:hi], self.norms, blocks.frame, centers, blocks.exponent
@@ -122,11 +126,9 @@ class HostPotential:
             places = left[i : i + 4096]
             some = self._which(rows[places])
             x = blocks.backend.gather(blocks.x, some, blocks.dtype)
-            w = None if blocks.w is None else blocks.w[some]
+            w = None if self.w is None else self.w[some]
             points = np.broadcast_to(center, x.shape)
-            values[places] = rounded_products(
-                x, points, w, blocks.exponent, blocks.grid.weight_exponent
-            )
+            values[places] = rounded_products(x, points, w, blocks.exponent, self.weight_exponent)
         less = values < self.p[rows]
         return rows[less], values[less]
 
@@ -146,7 +148,7 @@ class HostPotential:
             norms = self.norms[which].astype(np.float64)
             near = blocks.backend.cross(rows, -2 * points)[:, : hi - lo] + sizes[:, None]
             # potentials in the units of the float32 pass; rounding to 12 bits moves them by 2^-12
-            w = 1.0 if blocks.w is None else np.ldexp(blocks.w[which], -blocks.grid.weight_exponent)
+            w = 1.0 if self.w is None else np.ldexp(self.w[which], -self.weight_exponent)
             unit = 2 * (blocks.exponent + math.frexp(frame.scale)[1] - 1)
             farthest = math.sqrt(float(sizes.max()))
             slack = distance_slack(blocks.n_features, blocks.backend.input_unit)

@@ -88,7 +88,8 @@ class NumpyBackend(Backend):
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Apply `function` to every item, in the session's threads."""
-        if self._pool is None:
+        items = list(items)
+        if self._pool is None or len(items) < 2:
             return [function(item) for item in items]
 
         def quietly(item: T) -> R:

@@ -206,7 +206,9 @@ class MemoryBlocks:
                 self._sums = ClusterSums(n_clusters, self.grid, self.w is not None)
         drift = self._drift(centroids, centers)
         norms = self.row_norms()
-        batches = iter(self._batches(n_clusters))
+        ranges = self._batches(n_clusters)
+        workers = range(min(self.backend.n_threads, len(ranges)))
+        batches = iter(ranges)
 
         def work(_: int) -> np.ndarray:
             counts = np.zeros(2, dtype=np.int64)
@@ -216,7 +218,7 @@ class MemoryBlocks:
             return counts
 
         with self.session():
-            parts = self.backend.map(work, range(self.backend.n_threads))
+            parts = self.backend.map(work, workers)
         changed, rechecked = np.sum(parts, axis=0)
         self._changed = int(changed)
         return int(changed), int(rechecked)

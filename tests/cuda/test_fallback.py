@@ -43,7 +43,7 @@ def test_the_host_takes_over_with_the_same_integers(monkeypatch, passes, init_si
     want = plus_plus(blocks, 6, Words(4), init_size)[1]
     made = []
 
-    def potential(rows=None):
+    def potential(rows=None, weighted=True):
         made.append(_DevicePotential(GivesUp(blocks, rows, passes), blocks, rows))
         return made[0]
 

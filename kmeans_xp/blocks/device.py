@@ -12,7 +12,6 @@ from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.blocks.potential import HostPotential
-from kmeans_xp.blocks.survey import Survey
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
 from kmeans_xp.exact.means import rounded_means
@@ -27,18 +26,7 @@ _DEVICE_BITS = 32
 class DeviceBlocks(MemoryBlocks):
     """A CuPy array and all that is kept on its device during a fit.
 
-    Parameters
-    ----------
-    x : cupy.ndarray, shape (N, D)
-        Validated data.
-    w : ndarray, shape (N,), or None
-        Validated weights on the host.
-    dtype : numpy.dtype
-        float32 or float64: the dtype of the centroids.
-    like : array
-        Results come back in the namespace and on the device of this array.
-    known : Survey, optional
-        Magnitudes of the data, if they have been measured.
+    The parameters are those of `MemoryBlocks`, x a cupy.ndarray.
 
     Raises
     ------
@@ -52,11 +40,10 @@ class DeviceBlocks(MemoryBlocks):
         w: np.ndarray | None,
         dtype: np.dtype[Any],
         like: Any,
-        known: Survey | None = None,
     ) -> None:
         import cupy as cp
 
-        super().__init__(x, w, dtype, like, known)
+        super().__init__(x, w, dtype, like)
         with x.device:
             weights = None if w is None else cp.asarray(w)
             wide = x.dtype not in (cp.float16, cp.float32, cp.float64)

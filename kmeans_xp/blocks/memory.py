@@ -15,7 +15,7 @@ from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.potential import HostPotential
-from kmeans_xp.blocks.survey import Survey, survey
+from kmeans_xp.blocks.survey import survey
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
 from kmeans_xp.exact.means import rounded_means
@@ -53,8 +53,6 @@ class MemoryBlocks:
         float32 or float64: the dtype of the centroids.
     like : array
         Results come back in the namespace and on the device of this array.
-    known : Survey, optional
-        Magnitudes of the data, if they have been measured.
 
     Raises
     ------
@@ -68,7 +66,6 @@ class MemoryBlocks:
         w: np.ndarray | None,
         dtype: np.dtype[Any],
         like: Any,
-        known: Survey | None = None,
     ) -> None:
         self.x, self.w, self.like = x, w, like
         self.dtype = np.dtype(dtype)
@@ -76,9 +73,8 @@ class MemoryBlocks:
         self.n_rows, self.n_features = int(x.shape[0]), int(x.shape[1])
         self.backend: Backend = backend_for(x)
         with self.session():
-            measured = survey(self.backend, x, w) if known is None else known
-        self.survey = measured
-        if self.backend.flushes and measured.smallest < _NEAR_UNDERFLOW[self.dtype.itemsize]:
+            self.survey = survey(self.backend, x, w)
+        if self.backend.flushes and self.survey.smallest < _NEAR_UNDERFLOW[self.dtype.itemsize]:
             # the namespace takes subnormal values for zero: NumPy does not
             self.x = to_numpy(x)
             self.backend = NumpyBackend(self.x)

@@ -14,14 +14,13 @@ from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.lloyd import LoopResult, State, lloyd
 from kmeans_xp.progress import Watch, check_progress
 from kmeans_xp.result import KMeansResult
-from kmeans_xp.seeding import Words, plus_plus, random_rows
+from kmeans_xp.seeding import Start, Words, plus_plus
 from kmeans_xp.validation import (
     as_array,
     check_algorithm,
     check_centroids,
     check_count,
     check_device,
-    check_init_name,
     check_init_size,
     check_n_clusters,
     check_n_init,
@@ -134,7 +133,7 @@ def kmeans(
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
     algorithm = check_algorithm(algorithm)
     check_device(device)
-    start = _Start(x, init, n_clusters, init_size)
+    start = Start(x, init, n_clusters, init_size)
     n_starts = _number_of_starts(n_init, init)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
@@ -295,33 +294,6 @@ def _opened(
     dtype = centroid_dtype(x)
     given = check_centroids(centroids, (None, int(x.shape[1])), dtype, "centroids")
     return x, open_blocks(x, check_weights(sample_weight, x), dtype, device), given
-
-
-class _Start:
-    """The `init` argument, checked, and the centroids it gives."""
-
-    def __init__(self, x: Any, init: Any, n_clusters: int, init_size: Any) -> None:
-        self.x, self.init, self.n_clusters = x, init, n_clusters
-        self.init_size = check_init_size(init_size, n_clusters)
-        self.given: np.ndarray | None = None
-        check_init_name(init)
-        if not isinstance(init, str) and not callable(init):
-            self.given = self._checked(init)
-
-    def _checked(self, init: Any) -> np.ndarray:
-        return check_centroids(
-            init, (self.n_clusters, int(self.x.shape[1])), centroid_dtype(self.x)
-        )
-
-    def centroids(self, blocks: Blocks, words: Words) -> np.ndarray:
-        if self.given is not None:
-            return self.given
-        if callable(self.init):
-            state = np.random.RandomState(np.random.PCG64(words.word()))
-            return self._checked(self.init(self.x, self.n_clusters, random_state=state))
-        if self.init == "random":
-            return blocks.rows(random_rows(blocks, self.n_clusters, words))
-        return plus_plus(blocks, self.n_clusters, words, self.init_size)[0]
 
 
 def _number_of_starts(n_init: Any, init: Any) -> int:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from kmeans_xp.backends.convert import centroid_dtype
 from kmeans_xp.blocks.base import Blocks, Potential
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
+from kmeans_xp.validation import check_centroids, check_init_name, check_init_size
 
-__all__ = ["RowSampler", "Words", "plus_plus", "random_rows", "sample_rows"]
+__all__ = ["RowSampler", "Start", "Words", "plus_plus", "random_rows", "sample_rows"]
 
 # k-means++ looks at all rows up to this many, and at no fewer than 256 a cluster.
 _INIT_ROWS = 1 << 20
@@ -199,3 +201,45 @@ def _plus_plus_rows(
         if len(rows) < n_clusters:
             potential.accept(best)
     return np.asarray(rows)
+
+
+class Start:
+    """The `init` argument, checked, and the centroids it gives.
+
+    Parameters
+    ----------
+    x : array, shape (N, D)
+        Validated data.
+    init : str, array or callable
+    n_clusters : int
+    init_size : int or "auto"
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown name, and for centroids that `check_centroids` refuses.
+    """
+
+    def __init__(self, x: Any, init: Any, n_clusters: int, init_size: Any) -> None:
+        self.x, self.init, self.n_clusters = x, init, n_clusters
+        self.init_size = check_init_size(init_size, n_clusters)
+        self.given: np.ndarray | None = None
+        check_init_name(init)
+        if not isinstance(init, str) and not callable(init):
+            self.given = self._checked(init)
+
+    def _checked(self, init: Any) -> np.ndarray:
+        return check_centroids(
+            init, (self.n_clusters, int(self.x.shape[1])), centroid_dtype(self.x)
+        )
+
+    def centroids(self, blocks: Blocks, words: Words) -> np.ndarray:
+        """Centroids of one start, on the host, drawing from `words` what is random."""
+        if self.given is not None:
+            return self.given
+        if callable(self.init):
+            state = np.random.RandomState(np.random.PCG64(words.word()))
+            return self._checked(self.init(self.x, self.n_clusters, random_state=state))
+        if self.init == "random":
+            return blocks.rows(random_rows(blocks, self.n_clusters, words))
+        return plus_plus(blocks, self.n_clusters, words, self.init_size)[0]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from kmeans_xp.backends import warmup
 from kmeans_xp.functional import ConvergenceWarning, kmeans, kmeans_plusplus, predict
 from kmeans_xp.lloyd import State
+from kmeans_xp.models import ModelError, load_model, save_model
 from kmeans_xp.result import KMeansResult, fingerprint
 
 if TYPE_CHECKING:
@@ -15,11 +16,14 @@ __version__ = "0.1.0"
 __all__ = [
     "ConvergenceWarning",
     "KMeansResult",
+    "ModelError",
     "State",
     "fingerprint",
     "kmeans",
     "kmeans_plusplus",
+    "load_model",
     "predict",
+    "save_model",
     "warmup",
 ]
 

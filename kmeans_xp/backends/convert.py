@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,8 @@ from array_api_compat import (
 __all__ = [
     "centroid_dtype",
     "from_numpy",
+    "into_namespace",
+    "namespace_called",
     "namespace_name",
     "on_cpu",
     "to_numpy",
@@ -95,3 +100,62 @@ def from_numpy(values: np.ndarray, like: Any) -> Any:
     if is_jax_array(like):
         return xp.asarray(values, device=next(iter(like.devices())))
     return xp.asarray(values, device=device(like))
+
+
+def namespace_called(xp: Any, name: str = "xp") -> Any:
+    """Return the array namespace that `xp` names or is.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If it is not installed.
+    TypeError
+        If it is no namespace.
+    """
+    if isinstance(xp, str):
+        try:
+            xp = import_module("jax.numpy" if xp == "jax" else xp)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{name}={xp!r} needs {error.name}, which is not installed; install it, or give "
+                "another of 'numpy', 'torch', 'cupy', 'jax.numpy'",
+                name=error.name,
+            ) from None
+    if not isinstance(xp, ModuleType) or not hasattr(xp, "asarray"):
+        raise TypeError(
+            f"{name} must be an array namespace or its name ('numpy', 'torch', 'cupy', "
+            f"'jax.numpy'), got {xp!r:.60}"
+        )
+    return xp
+
+
+def into_namespace(values: np.ndarray, xp: Any, device: Any = None) -> Any:
+    """Bring a NumPy array into a namespace, onto a device of it or its default one.
+
+    Raises
+    ------
+    ValueError
+        If the namespace would change the dtype, as JAX does with float64 unless told otherwise.
+    """
+    library = xp.__name__.removeprefix("array_api_compat.")
+    if library == "numpy":
+        if device not in (None, "cpu"):
+            raise ValueError(f"device must be None or 'cpu' for numpy, got {device!r}")
+        return values
+    if library.startswith("jax") and values.dtype.itemsize == 8 and not _holds(xp, values.dtype):
+        raise ValueError(
+            f"jax.numpy cannot hold {values.dtype} unless told to: "
+            "jax.config.update('jax_enable_x64', True)"
+        )
+    here = nullcontext()
+    if library.startswith("cupy") and device is not None:
+        here = device if hasattr(device, "__enter__") else xp.cuda.Device(int(device))
+        device = None
+    if library.startswith("jax") and isinstance(device, str):
+        device = import_module("jax").devices(device)[0]
+    with here:
+        return xp.asarray(values) if device is None else xp.asarray(values, device=device)
+
+
+def _holds(xp: Any, dtype: np.dtype[Any]) -> bool:
+    return bool(dtype.name in xp.__array_namespace_info__().dtypes())

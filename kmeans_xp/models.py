@@ -1,0 +1,331 @@
+"""Models on disk: a result or a fitted estimator as one safetensors file.
+
+Arrays are tensors, everything else is JSON in the header, so loading a file runs nothing in it.
+What is not a sound model file raises `ModelError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from kmeans_xp.backends.convert import into_namespace, namespace_called, to_numpy
+from kmeans_xp.io import atomic_write
+from kmeans_xp.result import KMeansResult, fingerprint
+
+__all__ = ["ModelError", "load_model", "save_model"]
+
+FORMAT = "kmeans_xp"
+VERSION = 1
+ESTIMATORS = ("KMeans",)
+TENSOR = "$tensor"  # {"$tensor": name} stands in the JSON for an array
+ATTRIBUTE = re.compile(r"_?[a-z][a-z0-9_]*")
+
+
+class ModelError(ValueError):
+    """A file is no model file, or a damaged one."""
+
+
+def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool = True) -> None:
+    """Write a result or a fitted estimator to a file.
+
+    The file is a safetensors file: arrays with a JSON header of the class, its parameters, the
+    versions and the `fingerprint` of the result. It appears under its name only when complete.
+
+    Parameters
+    ----------
+    model : KMeansResult or fitted estimator
+        Arrays of any library and device.
+    path : path-like
+        The file to make or replace, by custom ``.safetensors``.
+    labels : bool, default True
+        Whether to keep the labels of the training rows, 4 bytes a row; prediction does without.
+
+    Raises
+    ------
+    TypeError
+        If `model` is neither, or holds something that is not data, as a function in ``init``.
+    ValueError
+        If the estimator is not fitted.
+    ModuleNotFoundError
+        If safetensors is not installed.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from kmeans_xp import kmeans, load_model, save_model
+    >>> result = kmeans(np.array([[0.0], [1.0], [9.0]]), 2, random_state=0)
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> save_model(result, path)
+    >>> load_model(path).inertia
+    0.5
+    """
+    safetensors = _safetensors()
+    tensors: dict[str, np.ndarray] = {}
+    body = {"class": type(model).__name__, **_parts(model, labels)}
+    body |= {"versions": _versions(), "fingerprint": _fingerprint_of(model)}
+    text = json.dumps(_encoded(body, "", tensors), sort_keys=True)
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "model": text,
+        "sha256": _digest(text, tensors),
+    }
+    content = safetensors.save(tensors, metadata=header)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def load_model(path: str | os.PathLike[str], *, xp: Any = "numpy", device: Any = None) -> Any:
+    """Read what `save_model` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    xp : str or module, default "numpy"
+        The library of the arrays: "numpy", "torch", "cupy", "jax.numpy", or a namespace.
+    device : object, optional
+        A device of that library; by default its own default.
+
+    Returns
+    -------
+    KMeansResult or estimator
+        Of the class that was saved. It predicts with the same bits. Without saved labels, those of
+        a result are None and an estimator has no ``labels_``.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, cut off, or no model file.
+    OSError
+        If it cannot be read.
+    ModuleNotFoundError
+        If safetensors, the library `xp` or, for an estimator, scikit-learn is not installed.
+    """
+    safetensors = _safetensors()
+    namespace = namespace_called(xp)
+    open(path, "rb").close()  # what the system refuses is no damage
+    with _damage_of(path):
+        with safetensors.safe_open(path, framework="np") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
+        body = _checked_body(header, tensors)
+        parts = _decoded({name: body[name] for name in ("parameters", "fitted")}, tensors)
+        model = _rebuilt(body["class"], parts)
+    return _moved(model, namespace, device)
+
+
+@contextmanager
+def _damage_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever a spoilt file raises into a `ModelError` that names the file."""
+    try:
+        yield
+    except (MemoryError, ModuleNotFoundError):
+        raise
+    except ModelError as error:
+        raise ModelError(f"{os.fspath(path)}: {error}") from None
+    except Exception as error:
+        raise ModelError(f"{os.fspath(path)}: damaged or no model file: {error}") from error
+
+
+def _safetensors() -> Any:
+    try:
+        return import_module("safetensors.numpy")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'models on disk need safetensors: pip install "kmeans_xp[io]"', name=error.name
+        ) from None
+
+
+# What is in a model
+
+
+def _parts(model: Any, labels: bool) -> dict[str, Any]:
+    """Take a model apart into parameters and what the fit found."""
+    if isinstance(model, KMeansResult):
+        found = {field.name: getattr(model, field.name) for field in fields(model)}
+        return {"parameters": {}, "fitted": found | ({} if labels else {"labels": None})}
+    if type(model).__name__ not in ESTIMATORS or not _ours(model):
+        raise TypeError(
+            f"model must be a KMeansResult or one of {', '.join(ESTIMATORS)} of kmeans_xp, got "
+            f"{type(model).__name__}"
+        )
+    parameters = model.get_params(deep=False)
+    found = {
+        name: value
+        for name, value in vars(model).items()
+        if name not in parameters and (labels or name != "labels_")
+    }
+    if "cluster_centers_" not in found:
+        raise ValueError(f"model must be fitted before it is saved; call {_fit_hint(model)}")
+    return {"parameters": parameters, "fitted": found}
+
+
+def _ours(model: Any) -> bool:
+    return type(model).__module__.partition(".")[0] == "kmeans_xp"
+
+
+def _fit_hint(model: Any) -> str:
+    return f"{type(model).__name__}.fit(X) first"
+
+
+def _versions() -> dict[str, str]:
+    from kmeans_xp import __version__
+
+    return {"kmeans_xp": __version__, "numpy": np.__version__, "python": platform.python_version()}
+
+
+def _fingerprint_of(model: Any) -> str | None:
+    if not isinstance(model, KMeansResult):
+        found = vars(model)
+        try:
+            model = KMeansResult(
+                found["labels_"], model.cluster_centers_, model.inertia_, model.n_iter_, True
+            )
+        except KeyError:  # a mini-batch fit without labels
+            return None
+    return None if model.labels is None else fingerprint(model)
+
+
+def _rebuilt(kind: str, parts: dict[str, Any]) -> Any:
+    """Make the model of checked parts."""
+    found = parts["fitted"]
+    if kind == KMeansResult.__name__:
+        _check_names(found, {field.name for field in fields(KMeansResult)})
+        _check_arrays(found["centroids"], found["labels"])
+        _check_numbers(found["inertia"], found["n_iter"], found["converged"])
+        return KMeansResult(**found)
+    cls = getattr(import_module("kmeans_xp"), kind)
+    for name in found:
+        if not ATTRIBUTE.fullmatch(name) or hasattr(cls, name):
+            raise ModelError(f"{kind} has no attribute {name!r} that a fit sets")
+    _check_arrays(found["cluster_centers_"], found.get("labels_"))
+    if found.get("n_features_in_") != found["cluster_centers_"].shape[1]:
+        raise ModelError("the number of features is not that of the centroids")
+    model = cls(**parts["parameters"])
+    for name, value in found.items():
+        setattr(model, name, value)
+    return model
+
+
+def _moved(model: Any, xp: Any, device: Any) -> Any:
+    """Bring the arrays that a fit made into a namespace."""
+    found = {
+        name: into_namespace(value, xp, device)
+        for name, value in vars(model).items()
+        if isinstance(value, np.ndarray) and value.dtype != object and name != "init"
+    }
+    if isinstance(model, KMeansResult):
+        return replace(model, **found)
+    for name, value in found.items():
+        setattr(model, name, value)
+    return model
+
+
+def _check_names(found: Mapping[str, Any], expected: set[str]) -> None:
+    if set(found) != expected:
+        raise ModelError(f"holds {', '.join(sorted(found))} in place of {', '.join(expected)}")
+
+
+def _check_arrays(centroids: Any, labels: Any) -> None:
+    if not isinstance(centroids, np.ndarray) or centroids.dtype not in (np.float32, np.float64):
+        raise ModelError("the centroids are no array of float32 or float64")
+    if centroids.ndim != 2 or 0 in centroids.shape or not np.isfinite(centroids).all():
+        raise ModelError(f"the centroids are not finite or of a wrong shape, {centroids.shape}")
+    if labels is None:
+        return
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int32 or labels.ndim != 1:
+        raise ModelError("the labels are no list of int32")
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(centroids):
+        raise ModelError("a label has no centroid")
+
+
+def _check_numbers(inertia: Any, n_iter: Any, converged: Any) -> None:
+    if type(inertia) is not float or not 0 <= inertia < math.inf:
+        raise ModelError(f"the inertia is {inertia!r}")
+    if type(n_iter) is not int or n_iter < 0 or type(converged) is not bool:
+        raise ModelError(f"n_iter is {n_iter!r}, converged {converged!r}")
+
+
+# The file
+
+
+def _digest(text: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of all that the file says."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
+
+
+def _checked_body(header: Mapping[str, str] | None, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON of a sound file of this format."""
+    if not header or header.get("format") != FORMAT:
+        raise ModelError("a safetensors file, but no model of kmeans_xp")
+    if header["version"] != str(VERSION):
+        raise ModelError(
+            f"written in format {header['version'][:20]} and this version reads {VERSION}; "
+            "upgrade kmeans_xp"
+        )
+    if header["sha256"] != _digest(header["model"], tensors):
+        raise ModelError("damaged: the checksum does not fit the content")
+    body: dict[str, Any] = json.loads(header["model"])
+    if body["class"] not in (KMeansResult.__name__, *ESTIMATORS):
+        raise ModelError(f"holds an unknown class, {body['class']!r:.60}")
+    return body
+
+
+def _encoded(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
+    """Return `value` as JSON, its arrays put among `tensors` under their dotted path."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        return {
+            key: _encoded(part, f"{name}.{key}".lstrip("."), tensors) for key, part in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_encoded(part, f"{name}.{i}", tensors) for i, part in enumerate(value)]
+    if is_array_api_obj(value):
+        array = to_numpy(value)
+        if array.dtype == object and all(isinstance(item, str) for item in array.flat):
+            return {"$strings": array.tolist()}
+        if array.dtype.kind in "biuf":
+            native = array.dtype.newbyteorder("=")
+            tensors[name] = np.ascontiguousarray(array, dtype=native).reshape(array.shape)
+            return {TENSOR: name}
+    raise TypeError(
+        f"{name.rpartition('.')[2]} is {type(value).__name__}, which a model file cannot hold "
+        "(numbers, text and arrays of numbers only); replace it before saving, as by "
+        f"set_params({name.rpartition('.')[2]}=...)"
+    )
+
+
+def _decoded(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {TENSOR}:
+            return tensors[value[TENSOR]]
+        if set(value) == {"$strings"}:
+            return np.array(value["$strings"], dtype=object)
+        return {key: _decoded(part, tensors) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_decoded(part, tensors) for part in value]
+    return value

@@ -43,11 +43,11 @@ def choose_frame(sample: np.ndarray) -> Frame:
     be dangerous.
     """
     narrow = sample.dtype == np.float32
-    sample = sample.astype(np.float64)
-    median = np.sort(sample, axis=0)[(len(sample) - 1) // 2]
+    columns = sample.T.copy()
+    median = np.sort(columns, axis=1)[:, (len(sample) - 1) // 2].astype(np.float64)
     with np.errstate(over="ignore"):
-        reach = np.sort(np.abs(sample * 0.5 - median * 0.5).max(axis=1, initial=0.0) * 2)
-    usual = float(reach[int(0.9 * (len(reach) - 1))])
+        reach = np.abs(columns * 0.5 - (median * 0.5)[:, None]).max(axis=0, initial=0.0) * 2
+    usual = float(np.sort(reach)[int(0.9 * (len(reach) - 1))])
     exponent = math.frexp(usual)[1] if 0 < usual < math.inf else 0
     limit = 120 if narrow else 1000  # the scale is a normal number of the working dtype
     scale = 1.0 if abs(exponent) < 20 else math.ldexp(1.0, max(min(-exponent, limit), -limit))
@@ -118,10 +118,12 @@ def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Cen
         exact = values.astype(np.float64) * frame.scale - frame.center
         rounded = exact.astype(np.float32)
         rounded[np.abs(rounded) < TINY32] = 0  # as some libraries would; `error` counts it
-        norms = np.sqrt(np.einsum("ij,ij->i", exact, exact)) * (1 + 1e-9)
-        near = ~(norms > _FAR * np.median(norms))
-        error = np.sqrt(np.square(exact - rounded).sum(axis=1)) * (1 + 1e-9) + 2 * FLOAT64 * norms
-        bias = (-0.5 * np.einsum("ij,ij->i", exact, exact)).astype(np.float32)
+        squares = np.einsum("ij,ij->i", exact, exact)
+        norms = np.sqrt(squares) * (1 + 1e-9)
+        near = ~(norms > _FAR * np.sort(norms)[len(norms) // 2])
+        exact -= rounded
+        error = np.sqrt(np.einsum("ij,ij->i", exact, exact)) * (1 + 1e-9) + 2 * FLOAT64 * norms
+        bias = (-0.5 * squares).astype(np.float32)
     points = rounded
     if not near.all():
         rounded = np.where(near[:, None], rounded, np.float32(0))

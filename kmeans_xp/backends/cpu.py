@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -49,11 +50,16 @@ def kernels(x: np.ndarray) -> ModuleType | None:
     choice = os.environ.get("KMEANS_XP_NUMBA", "auto")
     if choice not in ("auto", "0", "1"):
         raise ValueError(f"KMEANS_XP_NUMBA must be 'auto', '0' or '1', got {choice!r}")
-    if choice == "0" or (choice == "auto" and (x.size < _SMALL or not find_spec("numba"))):
+    if choice == "0" or (choice == "auto" and (x.size < _SMALL or not _installed("numba"))):
         return None
     from kmeans_xp.backends import cpu_numba
 
     return cpu_numba
+
+
+@functools.cache
+def _installed(name: str) -> bool:
+    return find_spec(name) is not None
 
 
 class NumpyBackend(Backend):
@@ -63,9 +69,9 @@ class NumpyBackend(Backend):
         super().__init__(x)
         self._fast = kernels(x)
         # without threadpoolctl BLAS brings its own threads: one worker leaves them to it
-        self._threads = thread_count() if find_spec("threadpoolctl") else 1
+        self._threads = thread_count() if _installed("threadpoolctl") else 1
         self._pool: ThreadPoolExecutor | None = None
-        self._inside = False
+        self._held: contextlib.ExitStack | None = None
 
     @property
     def n_threads(self) -> int:
@@ -74,29 +80,38 @@ class NumpyBackend(Backend):
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
-        """Hold BLAS to one thread a worker (if threadpoolctl is there) and keep the workers."""
-        if self._inside:
+        """Hold BLAS to one thread a worker (if threadpoolctl is there) and keep the workers.
+
+        They start when there is work for more than one.
+        """
+        if self._held is not None:
             yield
             return
-        self._inside = True
-        try:
-            with _BlasHeld(), quiet(), ThreadPoolExecutor(self._threads, "kmeans_xp") as pool:
-                self._pool = pool if self._threads > 1 else None
+        with contextlib.ExitStack() as held, _BlasHeld(), quiet():
+            self._held = held
+            try:
                 yield
-        finally:
-            self._inside, self._pool = False, None
+            finally:
+                self._held = self._pool = None
+
+    def _workers(self) -> ThreadPoolExecutor | None:
+        if self._pool is None and self._held is not None and self._threads > 1:
+            pool = ThreadPoolExecutor(self._threads, "kmeans_xp")
+            self._pool = self._held.enter_context(pool)
+        return self._pool
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Apply `function` to every item, in the session's threads."""
         items = list(items)
-        if self._pool is None or len(items) < 2:
+        pool = self._workers() if len(items) > 1 else None
+        if pool is None:
             return [function(item) for item in items]
 
         def quietly(item: T) -> R:
             with quiet():  # a worker has floating-point settings of its own
                 return function(item)
 
-        return list(self._pool.map(quietly, items))
+        return list(pool.map(quietly, items))
 
     def host(self, x: np.ndarray, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows lo..hi in the working dtype (a view where it is that already)."""
@@ -244,12 +259,9 @@ class _BlasHeld:
     def __enter__(self) -> None:
         with self._lock:
             if _BlasHeld._count == 0:
-                try:
-                    from threadpoolctl import threadpool_limits
-
-                    _BlasHeld._limits = threadpool_limits(1, user_api="blas")
-                except ModuleNotFoundError:
-                    _BlasHeld._limits = None
+                controller = _blas_controller()
+                if controller is not None:
+                    _BlasHeld._limits = controller.limit(limits=1, user_api="blas")
             _BlasHeld._count += 1
 
     def __exit__(self, *_: object) -> None:
@@ -258,3 +270,13 @@ class _BlasHeld:
             if _BlasHeld._count == 0 and _BlasHeld._limits is not None:
                 _BlasHeld._limits.restore_original_limits()
                 _BlasHeld._limits = None
+
+
+@functools.cache
+def _blas_controller() -> Any:
+    """Control of the BLAS that NumPy has loaded; looking for it takes longer than a small fit."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ModuleNotFoundError:
+        return None
+    return ThreadpoolController()

@@ -11,6 +11,9 @@ from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["exact_inertia", "exact_shift", "exact_variance", "shift_bounds"]
 
+# Python integers worked on at a time.
+_ENTRIES = 1 << 14
+
 
 def exact_inertia(squares: Dyadic, sums: ClusterSums, centroids: np.ndarray) -> float:
     """Inertia of the assignment that `sums` belongs to.
@@ -31,17 +34,23 @@ def exact_inertia(squares: Dyadic, sums: ClusterSums, centroids: np.ndarray) -> 
     total = squares
     weights, weight_unit = sums.weight_integers(), sums.weight_unit()
     exponents = sums.value_exponents().tolist()
-    for j in range(centroids.shape[1]):
-        c, c_unit = float_integers(centroids[:, j])
-        s = _column(sums, j)
-        total = total + Dyadic(-2 * int(np.dot(c, s)), c_unit + exponents[j])
-        total = total + Dyadic(int(np.dot(weights, c * c)), weight_unit + 2 * c_unit)
+    step = max(1, _ENTRIES // len(centroids))
+    for lo in range(0, centroids.shape[1], step):
+        part = slice(lo, lo + step)
+        c, c_unit = float_integers(centroids[:, part])
+        products = (c * _columns(sums, part)).sum(axis=0).tolist()
+        for product, exponent in zip(products, exponents[part], strict=True):
+            total = total + Dyadic(-2 * product, c_unit + exponent)
+        squared = int(np.dot(weights, (c * c).sum(axis=1)))
+        total = total + Dyadic(squared, weight_unit + 2 * c_unit)
     return float(total)
 
 
-def _column(sums: ClusterSums, j: int) -> np.ndarray:
-    rows = np.arange(sums.shape[0])
-    return sums.value_integers((rows, np.full_like(rows, j)))
+def _columns(sums: ClusterSums, part: slice) -> np.ndarray:
+    columns = np.arange(sums.shape[1])[part]
+    shape = (sums.shape[0], len(columns))
+    rows = np.broadcast_to(np.arange(shape[0])[:, None], shape)
+    return sums.value_integers((rows, np.broadcast_to(columns, shape)))
 
 
 def exact_variance(squares: Dyadic, sums: ClusterSums, n_rows: int) -> Fraction:
@@ -51,7 +60,7 @@ def exact_variance(squares: Dyadic, sums: ClusterSums, n_rows: int) -> Fraction:
     total = squares * n_rows
     exponents = sums.value_exponents().tolist()
     for j, exponent in enumerate(exponents):
-        column = int(_column(sums, j).sum())
+        column = int(_columns(sums, slice(j, j + 1)).sum())
         total = total + Dyadic(-(column**2), 2 * exponent)
     return Fraction(*total.as_ratio()) / (len(exponents) * n_rows**2)
 

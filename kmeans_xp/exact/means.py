@@ -18,6 +18,10 @@ __all__ = ["rounded_means"]
 # Entries worked on at a time: the float64 helpers stay small beside the centroids.
 _ENTRIES = 1 << 16
 
+# Plain float64 is tried for float32 means of at most so many levels, and scales 2**±so much.
+_PLAIN_LEVELS = 8
+_PLAIN_EXPONENTS = 60
+
 _Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -37,7 +41,9 @@ def rounded_means(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
     ndarray, shape (K, D)
     """
     new = old.copy()
-    filled = np.setdiff1d(np.arange(len(old)), sums.empty(), assume_unique=True)
+    filled = np.arange(len(old))
+    if (empty := sums.empty()).size:
+        filled = np.setdiff1d(filled, empty, assume_unique=True)
     step = max(1, _ENTRIES // old.shape[1])
     for i in range(0, len(filled), step):
         new[filled[i : i + step]] = _some_means(sums, filled[i : i + step], old.dtype)
@@ -46,6 +52,38 @@ def rounded_means(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
 
 def _some_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Means of a few clusters that have weight."""
+    reach = int(np.abs(sums.grid.exponents).max())
+    plain = not sums.weighted and len(sums.values) <= _PLAIN_LEVELS and reach <= _PLAIN_EXPONENTS
+    if dtype != np.float32 or not plain:
+        return _any_means(sums, clusters, dtype)
+    with np.errstate(all="ignore"):
+        value, certain = _float32_means(sums, clusters)
+    left = np.flatnonzero(~certain.all(axis=1))
+    if left.size:
+        value[left] = _any_means(sums, clusters[left], dtype)
+    return value
+
+
+def _float32_means(sums: ClusterSums, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unweighted means in plain float64, and whether that decides all bits of float32."""
+    unit = 2.0**-sums.grid.bits
+    total = size = np.zeros((len(clusters), sums.shape[1]))
+    for level in reversed(sums.values):
+        digits = level[clusters].astype(np.float64)
+        total = (total + digits) * unit
+        size = (size + np.abs(digits)) * unit
+    # a conversion and an addition a level, the division, and the evaluation of this bound
+    slack = size * ((2 * len(sums.values) + 6) * FLOAT64)
+    counts = sums.weights[0][clusters].astype(np.float64)[:, None]
+    value = ((total - slack) / counts).astype(np.float32)
+    certain = value == ((total + slack) / counts).astype(np.float32)
+    # neither this nor the final value may be near the subnormal numbers
+    certain &= (np.abs(value) > 2.0**-60) | (size == 0)
+    return value * np.ldexp(np.float32(1), sums.grid.exponents.astype(np.int32)), certain
+
+
+def _any_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Means of clusters that have weight, in twice the digits of float64."""
     numerator = _double_double([v[clusters] for v in sums.values], sums.grid.bits)
     if sums.weighted:
         high, low, error = _double_double([v[clusters] for v in sums.weights], sums.grid.bits)

@@ -23,6 +23,10 @@ __all__ = ["ClusterSums", "Grid", "square_sum"]
 # Exponents farther apart than this are handled in bands, so that products neither under- nor
 # overflow.
 _BAND = 400
+# Values worked on at a time, so that the helpers stay in cache.
+_CACHED = 1 << 14
+# Up to this many clusters a matrix product with zeros and ones sums faster than sorting.
+_FEW_CLUSTERS = 16
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Grid:
         if self.wide:
             yield from self._wide_terms([x] if w is None else [w[:, None], x], self._shift())
             return
-        scaled = np.ldexp(x, -self.exponents)
+        scaled = self._scaled(x)
         for term in _products(scaled, self._scaled_weights(w), self.narrow):
             yield from _levels(term, self.bits)
 
@@ -91,7 +95,7 @@ class Grid:
             factors = [x, x] if w is None else [w[:, None], x, x]
             yield from self._wide_terms(factors, self.square_tops(w))
             return
-        scaled = np.ldexp(x, -self.exponents)
+        scaled = self._scaled(x)
         squares = [scaled * scaled] if self.narrow else list(two_product(scaled, scaled))
         weights = self._scaled_weights(w)
         for square in squares:
@@ -111,6 +115,12 @@ class Grid:
 
     def _shift(self) -> np.ndarray:
         return self.exponents + self.weight_exponent
+
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
+        """A copy of float64 x as fractions of the top of its column."""
+        if np.abs(self.exponents).max() < 1000:
+            return x * np.ldexp(1.0, -self.exponents)  # far cheaper than ldexp of every value
+        return np.ldexp(x, -self.exponents)
 
     def _scaled_weights(self, w: np.ndarray | None) -> np.ndarray | None:
         return None if w is None else np.ldexp(w.astype(np.float64), -self.weight_exponent)[:, None]
@@ -165,24 +175,33 @@ def _levels(rest: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 class Groups:
-    """Rows brought together by label, so that a sum over clusters is a sum over runs."""
+    """Rows brought together by label, so that sums over clusters are cheap.
+
+    A few clusters: a product with the matrix of zeros and ones; its sums are integers that float64
+    holds, so it cannot round. Many clusters: bins for a few columns, else sorted rows and sums over
+    runs of them.
+    """
 
     def __init__(self, labels: np.ndarray, n_clusters: int, n_features: int) -> None:
         self.labels, self.n_clusters = labels, n_clusters
-        # bincount wins for a few columns; sorting pays once there are more
-        self.by_bins = n_features <= 4
-        if self.by_bins:
-            self.order: np.ndarray | slice = slice(None)
-            self.present = np.arange(n_clusters)
-            return
-        key = labels.astype(np.uint16) if n_clusters <= 1 << 16 else labels  # 16 bits: radix sort
-        self.order = np.argsort(key, kind="stable")
-        ordered = labels[self.order]
-        self.starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        self.present = ordered[self.starts]
+        self.by_product = n_clusters <= _FEW_CLUSTERS
+        self.by_bins = not self.by_product and n_features <= 4
+        self.order: np.ndarray | slice = slice(None)
+        self.present: np.ndarray | slice = slice(None)
+        if self.by_product:
+            self.members = (np.arange(n_clusters)[:, None] == labels).astype(np.float64)
+        elif not self.by_bins:
+            key = labels.astype(np.uint16) if n_clusters <= 1 << 16 else labels  # 16: radix sort
+            self.order = np.argsort(key, kind="stable")
+            ordered = labels[self.order]
+            self.starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+            self.present = ordered[self.starts]
 
     def sum(self, integers: np.ndarray) -> np.ndarray:
         """Sum rows (already in this object's order) over each present label; int64."""
+        if self.by_product:
+            product: np.ndarray = self.members @ integers
+            return product.astype(np.int64)
         if not self.by_bins:
             return np.add.reduceat(integers, self.starts, axis=0).astype(np.int64)
         columns = integers.reshape(len(integers), -1)
@@ -224,24 +243,37 @@ class ClusterSums:
 
     def add(self, x: np.ndarray, w: np.ndarray | None, labels: np.ndarray, sign: int = 1) -> None:
         """Add (or with ``sign=-1`` take away) rows x, shape (n, D), at most `grid.rows` of them."""
-        if not len(x):
-            return
+        step = max(1, _CACHED // x.shape[1]) if self.shape[0] <= _FEW_CLUSTERS else len(x)
+        for lo in range(0, len(x), max(step, 1)):
+            part = slice(lo, lo + step)
+            self._add_some(x[part], None if w is None else w[part], labels[part], sign)
+
+    def _add_some(self, x: np.ndarray, w: np.ndarray | None, labels: np.ndarray, sign: int) -> None:
         groups = Groups(labels, *self.shape)
         x = x[groups.order].astype(np.float64)
         w = None if w is None else w[groups.order]
         for level, integers in self.grid.value_terms(x, w):
-            part = sign * groups.sum(integers)
+            part = groups.sum(integers)
             with self._lock:
-                self.value_level(level)[groups.present] += part
+                self._accumulate(self.value_level(level), groups.present, part, sign)
         if w is None:
-            part = sign * np.bincount(labels, minlength=self.shape[0])
+            part = np.bincount(labels, minlength=self.shape[0])
             with self._lock:
-                self.weights[0] += part
+                self._accumulate(self.weights[0], slice(None), part, sign)
         else:
             for level, integers in self.grid.weight_terms(w):
-                part = sign * groups.sum(integers)
+                part = groups.sum(integers)
                 with self._lock:
-                    self.weight_level(level)[groups.present] += part
+                    self._accumulate(self.weight_level(level), groups.present, part, sign)
+
+    @staticmethod
+    def _accumulate(
+        total: np.ndarray, where: np.ndarray | slice, part: np.ndarray, sign: int
+    ) -> None:
+        if sign > 0:
+            total[where] += part
+        else:
+            total[where] -= part
 
     def value_exponents(self) -> np.ndarray:
         """Exponent of the unit of the last level, a column."""
@@ -282,10 +314,17 @@ def _join(levels: list[np.ndarray], bits: int, shape: tuple[int, ...]) -> np.nda
 
 def square_sum(grid: Grid, x: np.ndarray, w: np.ndarray | None) -> Dyadic:
     """Exact Σ w·|x|² over at most `grid.rows` rows."""
+    levels: dict[int, np.ndarray] = {}
+    step = max(1, _CACHED // x.shape[1])
+    for lo in range(0, len(x), step):
+        rows = x[lo : lo + step].astype(np.float64)
+        for level, integers in grid.square_terms(rows, None if w is None else w[lo : lo + step]):
+            column = integers.sum(axis=0).astype(np.int64)
+            levels[level] = levels[level] + column if level in levels else column
     total = Dyadic()
     tops = grid.square_tops(w).tolist()
-    for level, integers in grid.square_terms(x.astype(np.float64), w):
-        for top, column in zip(tops, integers.sum(axis=0).astype(np.int64).tolist(), strict=True):
+    for level, columns in levels.items():
+        for top, column in zip(tops, columns.tolist(), strict=True):
             if column:
                 total = total + Dyadic(column, top - (level + 1) * grid.bits)
     return total

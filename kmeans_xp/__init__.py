@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from kmeans_xp.backends import warmup
+from kmeans_xp.export import to_onnx
 from kmeans_xp.functional import ConvergenceWarning, kmeans, kmeans_plusplus, predict
 from kmeans_xp.lloyd import State
 from kmeans_xp.models import ModelError, load_model, save_model
@@ -24,6 +25,7 @@ __all__ = [
     "load_model",
     "predict",
     "save_model",
+    "to_onnx",
     "warmup",
 ]
 

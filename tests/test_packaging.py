@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     *("cuda12", "cuda13", "cpu", "torch", "jax"),
-    *("sklearn", "dask", "plot", "cli", "progress", "io", "all", "test", "lint"),
+    *("sklearn", "dask", "plot", "cli", "progress", "io", "onnx", "all", "test", "lint"),
 }
 
 

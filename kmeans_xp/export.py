@@ -1,0 +1,115 @@
+"""Prediction as an ONNX graph, for programs without Python."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.convert import to_numpy
+from kmeans_xp.io import atomic_write
+
+__all__ = ["to_onnx"]
+
+OPSET, IR_VERSION = 13, 7  # of 2020: every runtime in use reads them
+
+
+def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
+    """Export the prediction of a fitted model as an ONNX graph (opset 13).
+
+    The graph takes ``X``, shape (rows, D), in the dtype of the centroids, any number of rows, and
+    gives ``labels``, int32 of shape (rows,). It computes in floating point: of a row that lies, but
+    for the rounding error, as near to one centroid as to another, it may name either, where
+    `predict` decides exactly.
+
+    Parameters
+    ----------
+    model : KMeansResult or fitted KMeans
+        Arrays of any library and device.
+    path : path-like, optional
+        A file to write besides; it appears under its name only when complete.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    TypeError
+        If `model` has no centroids.
+    ModuleNotFoundError
+        If onnx is not installed.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kmeans_xp import kmeans, to_onnx
+    >>> result = kmeans(np.array([[0.0], [1.0], [9.0]]), 2, random_state=0)
+    >>> graph = to_onnx(result).graph  # doctest: +SKIP
+    >>> [node.op_type for node in graph.node]  # doctest: +SKIP
+    ['Sub', 'Gemm', 'ArgMax', 'Cast']
+    """
+    onnx = _onnx()
+    exported = onnx.helper.make_model(
+        _graph(onnx, _centroids(model)),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="kmeans_xp",
+        doc_string=f"k-means prediction of {type(model).__name__}",
+    )
+    onnx.checker.check_model(exported)
+    if path is not None:
+        with atomic_write(path) as file:
+            file.write(exported.SerializeToString())
+    return exported
+
+
+def _onnx() -> Any:
+    try:
+        import_module("onnx.helper")
+        import_module("onnx.checker")
+        return import_module("onnx")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'the export needs onnx: pip install "kmeans_xp[onnx]"', name=error.name
+        ) from None
+
+
+def _centroids(model: Any) -> np.ndarray:
+    found = getattr(model, "centroids", getattr(model, "cluster_centers_", None))
+    if found is None:
+        raise TypeError(
+            f"model must be a KMeansResult or a fitted estimator, got {type(model).__name__}"
+        )
+    return to_numpy(found)
+
+
+def _graph(onnx: Any, centroids: np.ndarray) -> Any:
+    """Build arg max of (x − μ)·(c − μ) − |c − μ|²/2, the nearest centroid, centred for accuracy."""
+    dtype, wide = centroids.dtype, centroids.astype(np.float64)
+    scale = np.abs(wide).max() or 1.0  # or the sum of huge centroids overflows
+    middle = (scale * np.mean(wide / scale, axis=0)).astype(dtype)
+    centred = (wide - middle).astype(dtype)
+    bias = (-0.5 * np.square(centred, dtype=np.float64).sum(axis=1)).astype(dtype)
+    helper = onnx.helper
+    element = helper.np_dtype_to_tensor_dtype(dtype)
+    nodes = [
+        helper.make_node("Sub", ["X", "middle"], ["centred"]),
+        helper.make_node("Gemm", ["centred", "centroids", "bias"], ["scores"], transB=1),
+        helper.make_node("ArgMax", ["scores"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["index"], ["labels"], to=onnx.TensorProto.INT32),
+    ]
+    return helper.make_graph(
+        nodes,
+        "kmeans_predict",
+        [helper.make_tensor_value_info("X", element, ["rows", centroids.shape[1]])],
+        [helper.make_tensor_value_info("labels", onnx.TensorProto.INT32, ["rows"])],
+        [
+            onnx.numpy_helper.from_array(values, name)
+            for name, values in (("middle", middle), ("centroids", centred), ("bias", bias))
+        ],
+    )

@@ -3,14 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 from kmeans_xp.backends import warmup
+from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.export import to_onnx
-from kmeans_xp.functional import ConvergenceWarning, kmeans, kmeans_plusplus, predict
+from kmeans_xp.functional import kmeans, kmeans_plusplus, predict
 from kmeans_xp.lloyd import State
 from kmeans_xp.models import ModelError, load_model, save_model
 from kmeans_xp.result import KMeansResult, fingerprint
 
 if TYPE_CHECKING:
     from kmeans_xp.estimators import KMeans as KMeans
+    from kmeans_xp.estimators import k_means as k_means
 
 __version__ = "0.1.0"
 
@@ -29,15 +31,17 @@ __all__ = [
     "warmup",
 ]
 
+_LAZY = ("KMeans", "k_means")  # they need scikit-learn
+
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "KMeans"])
+    return sorted([*__all__, *_LAZY])
 
 
 def __getattr__(name: str) -> Any:
     """Import the estimators, and scikit-learn with them, only when they are used."""
-    if name == "KMeans":
-        from kmeans_xp.estimators import KMeans
+    if name in _LAZY:
+        from kmeans_xp import estimators
 
-        return KMeans
+        return getattr(estimators, name)
     raise AttributeError(f"module 'kmeans_xp' has no attribute {name!r}")

@@ -11,6 +11,7 @@ import numpy as np
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
+from kmeans_xp.exceptions import convergence_warning
 from kmeans_xp.lloyd import LoopResult, State, lloyd
 from kmeans_xp.progress import Watch, check_progress
 from kmeans_xp.result import KMeansResult
@@ -30,11 +31,7 @@ from kmeans_xp.validation import (
     outside,
 )
 
-__all__ = ["ConvergenceWarning", "distances", "inertia", "kmeans", "kmeans_plusplus", "predict"]
-
-
-class ConvergenceWarning(UserWarning):
-    """Fewer distinct clusters were found than asked for."""
+__all__ = ["distances", "inertia", "kmeans", "kmeans_plusplus", "predict"]
 
 
 def kmeans(
@@ -316,6 +313,6 @@ def _warn_if_few(blocks: Blocks, labels: Any, n_clusters: int) -> None:
             f"Number of distinct clusters ({found}) found smaller than n_clusters "
             f"({n_clusters}). Possibly due to "
             "duplicate points in X.",
-            ConvergenceWarning,
+            convergence_warning(),
             stacklevel=outside(),
         )

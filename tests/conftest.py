@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
+# scikit-learn's array API dispatch can be switched on only if this was set before SciPy's import.
+os.environ["SCIPY_ARRAY_API"] = "1"
 
 
 class Library:

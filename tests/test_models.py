@@ -56,8 +56,10 @@ def test_an_estimator_comes_back_whole(path):
     assert vars(found).keys() == vars(model).keys()
     assert (found.inertia_, found.n_iter_) == (model.inertia_, model.n_iter_)
     assert_bits(found.labels_, model.labels_)
-    assert_bits(found.predict(NEW), model.predict(NEW))
-    assert_bits(found.transform(NEW), model.transform(NEW))
+    new = pandas.DataFrame(NEW, columns=frame.columns)
+    assert list(found.feature_names_in_) == ["a", "b", "c"]
+    assert_bits(found.predict(new), model.predict(new))
+    assert_bits(found.transform(new), model.transform(new))
 
 
 @pytest.mark.parametrize("xp", NAMES)

@@ -121,6 +121,6 @@ def _integers(high: np.ndarray, low: np.ndarray, block: np.ndarray, lo: int) -> 
 def _refuse(bad: np.ndarray, value: Any, lo: int) -> None:
     row, column = (int(i) for i in np.argwhere(bad)[0])
     raise ValueError(
-        f"X must hold finite numbers; X[{lo + row}, {column}] is {value(row, column)} "
-        "(the first such value). Remove or impute such rows first."
+        f"X must hold finite numbers, not NaN or infinity; X[{lo + row}, {column}] is "
+        f"{value(row, column)} (the first such value). Remove or impute such rows first."
     )

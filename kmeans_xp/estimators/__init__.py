@@ -1,0 +1,5 @@
+"""scikit-learn's face of the library: estimators over the functions, no arithmetic of their own."""
+
+from kmeans_xp.estimators.kmeans import KMeans, k_means
+
+__all__ = ["KMeans", "k_means"]

@@ -1,0 +1,36 @@
+"""scikit-learn's own checks of estimators, with its array API dispatch off and on."""
+
+import pytest
+
+pytest.importorskip("sklearn")
+
+from sklearn import config_context
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from kmeans_xp import KMeans
+
+ESTIMATORS = [
+    KMeans(n_clusters=2, n_init=2, max_iter=5),
+]
+
+
+def expected_failures(estimator):
+    """Drawing from weights is not drawing from repeated rows: the starts differ."""
+    return {
+        "check_sample_weight_equivalence_on_dense_data": "the random starts differ",
+        "check_sample_weight_equivalence_on_sparse_data": "the random starts differ",
+    }
+
+
+checks = parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
+
+
+@checks
+def test_checks(estimator, check):
+    check(estimator)
+
+
+@checks
+def test_checks_with_array_api_dispatch(estimator, check):
+    with config_context(array_api_dispatch=True):
+        check(estimator)

@@ -94,7 +94,8 @@ def kmeans(
     callback : callable, optional
         Called with a `State` after every iteration; returning True stops.
     verbose : int, default 0
-        Print a line for every iteration.
+        Print a line for every iteration, in scikit-learn's format: the inertia of its labels around
+        the centroids it began with.
 
     Returns
     -------
@@ -145,13 +146,13 @@ def kmeans(
             watch = Watch(blocks, x, index, max_iter, progress, callback, verbose)
             blocks.reset()
             handle = blocks.place(start.centroids(blocks, words))
+            watch.begin(handle)
             with watch:
                 loop = lloyd(
                     blocks, handle, max_iter=max_iter, tol=tol, on_iteration=watch.on_iteration
                 )
+            watch.end(loop, tol)
             cost = blocks.inertia(loop.centroids)
-            if verbose:
-                print(f"Start {index}: inertia {cost} after {loop.n_iter} iterations")
             if best is None or cost < best[0]:
                 best = cost, blocks.labels(), blocks.fetch(loop.centroids), loop
     assert best is not None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from fractions import Fraction
 from typing import Any
 
 from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.blocks.base import Blocks, Step
-from kmeans_xp.lloyd import State
+from kmeans_xp.lloyd import LoopResult, State
 
 __all__ = ["Watch", "check_progress"]
 
@@ -43,6 +44,25 @@ class Watch:
         self.bar: Any = None
         watched = progress or verbose or callback is not None
         self.on_iteration = self._seen if watched else None
+        self._from: Any = None  # the centroids of the iteration that runs
+        self._last: Step | None = None
+
+    def begin(self, handle: Any) -> None:
+        """The start is made: iterations begin from these centroids."""
+        self._from = handle
+        if self.verbose:
+            print("Initialization complete")
+
+    def end(self, loop: LoopResult, tol: float) -> None:
+        """The loop has ended; say how if it converged."""
+        if not (self.verbose and loop.converged and self._last is not None):
+            return
+        if self._last.changed == 0 and not self._last.relocated:
+            why = "strict convergence."
+        else:
+            limit = float(Fraction(tol) * self.blocks.variance())
+            why = f"center shift {self._last.shift[1]} within tolerance {limit}."
+        print(f"Converged at iteration {loop.n_iter - 1}: {why}")
 
     def __enter__(self) -> None:
         if self.progress:
@@ -57,11 +77,10 @@ class Watch:
 
     def _seen(self, iteration: int, step: Step, seconds: float) -> bool:
         shift = step.shift[1]
-        if self.verbose:
-            print(
-                f"Iteration {iteration}: {step.changed} labels changed, shift {shift:.6g}, "
-                f"{seconds:.3f} s"
-            )
+        if self.verbose:  # in scikit-learn's words, which count from 0
+            self.blocks.settle_step(self._from)
+            print(f"Iteration {iteration - 1}, inertia {self.blocks.inertia(self._from)}.")
+        self._from, self._last = step.centroids, step
         if self.bar is not None:
             self.bar.update()
             self.bar.set_postfix(changed=step.changed, refresh=False)

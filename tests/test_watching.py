@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
 import pytest
 
-from kmeans_xp import State, kmeans, predict
+from kmeans_xp import KMeans, State, kmeans, predict
 from kmeans_xp.exact.inertia import exact_shift
+from kmeans_xp.functional import inertia
 
 from . import datasets
 
@@ -65,10 +67,46 @@ def test_an_error_in_a_callback_reaches_the_caller(x: np.ndarray) -> None:
 def test_verbose_prints_a_line_an_iteration(
     x: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = kmeans(x, 5, init=x[:5], tol=0, verbose=1)
+    seen: list[State] = []
+    result = kmeans(x, 5, init=x[:5], tol=0, verbose=1, callback=seen.append)
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == "Initialization complete"
+    assert last == f"Converged at iteration {result.n_iter - 1}: strict convergence."
+    centers = [x[:5], *(s.centroids for s in seen)]
+    for i, line in enumerate(lines):
+        assert line == f"Iteration {i}, inertia {inertia(x, centers[i])}."
+    assert len(lines) == result.n_iter
+
+
+def test_verbose_tells_of_tolerance_and_of_every_start(
+    x: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"init": "random", "n_init": 2, "random_state": 0}
+    kmeans(x, 5, tol=1e-2, verbose=1, **options)
     lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("Iteration ") for line in lines) == result.n_iter
-    assert repr(result.inertia) in lines[-1]
+    assert lines.count("Initialization complete") == 2
+    told = [line for line in lines if line.startswith("Converged")]
+    assert len(told) == 2
+    for line in told:
+        shift, limit = (float(word.rstrip(".")) for word in line.split()[6::3])
+        assert shift <= limit == pytest.approx(1e-2 * x.var(axis=0).mean(), rel=1e-12)
+    kmeans(x, 5, tol=0, max_iter=1, verbose=1, **options)
+    assert "Converged" not in capsys.readouterr().out
+
+
+def test_verbose_is_scikit_learns_format(x: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = pytest.importorskip("sklearn.cluster")
+    texts = []
+    for estimator in (KMeans, cluster.KMeans):
+        for tol in (0, 1e-2):
+            estimator(5, init=x[:5], n_init=1, tol=tol, verbose=1).fit(x)
+        texts.append(capsys.readouterr().out.splitlines())
+    assert len(texts[0]) == len(texts[1])
+    number = re.compile(r"[-+0-9.e]*[0-9]")
+    for ours, theirs in zip(*texts, strict=True):
+        assert number.sub("", ours) == number.sub("", theirs)
+        values = [[float(n) for n in number.findall(text)] for text in (ours, theirs)]
+        assert values[0] == pytest.approx(values[1], rel=1e-9)
 
 
 def test_progress_bar(x: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:

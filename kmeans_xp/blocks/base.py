@@ -92,6 +92,9 @@ class Blocks(Protocol):
     def settle(self, handle: Any) -> None:
         """Make labels and sums belong to these centroids."""
 
+    def settle_step(self, handle: Any) -> None:
+        """Make the sums those that `step(handle)` made, where they have gone on to the next."""
+
     def labels(self) -> Any:
         """Labels in the namespace and on the device of the data."""
 

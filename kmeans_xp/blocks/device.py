@@ -82,6 +82,10 @@ class DeviceBlocks(MemoryBlocks):
         """Make labels and sums belong to these centroids."""
         self._loop.settle(handle)
 
+    def settle_step(self, handle: Any) -> None:
+        """Make the sums those that `step(handle)` made: the device has begun the next iteration."""
+        self._loop.settle(handle)
+
     def labels(self) -> Any:
         """Labels in the namespace and on the device of the data."""
         return self._on_caller(self._loop.labels())

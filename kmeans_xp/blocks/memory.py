@@ -153,6 +153,9 @@ class MemoryBlocks:
         """Make labels and sums belong to these centroids."""
         self._assign(handle)
 
+    def settle_step(self, handle: np.ndarray) -> None:
+        """Make the sums those that `step(handle)` made: they are."""
+
     def labels(self) -> Any:
         """Labels in the namespace and on the device of the data; they are handed over."""
         assert self._labels is not None

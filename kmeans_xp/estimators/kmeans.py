@@ -30,7 +30,7 @@ class KMeans(BaseKMeans):
     tol : float, default 1e-4
         Relative tolerance on the squared shift of the centroids.
     verbose : int, default 0
-        Print a line for every iteration.
+        Print a line for every iteration, in scikit-learn's format.
     random_state : None, int, SeedSequence, RandomState or Generator
         Seed of the start.
     copy_x : bool, default True

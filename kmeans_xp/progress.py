@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import Any
 
 from kmeans_xp.backends.convert import from_numpy

@@ -19,7 +19,7 @@ from kmeans_xp.backends.convert import from_numpy, on_cpu, to_numpy, zero_copy_n
 from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.blocks.survey import survey
 
-__all__ = ["GroupedRows", "dispersion", "distance_sums"]
+__all__ = ["GroupedRows", "dispersion", "distance_sums", "in_float64"]
 
 # Rows and columns of a block of distances, on a CPU and on a device.
 _BLOCK, _DEVICE_BLOCK = (256, 1024), (2048, 8192)
@@ -53,7 +53,7 @@ class GroupedRows:
             )
         self.codes, self.counts = codes.reshape(-1), counts
         self.order = np.argsort(self.codes, kind="stable")
-        self.x = _place(x)
+        self.x = in_float64(x)
         self.xp = array_namespace(self.x)
         self.backend = backend_for(self.x)
         self.block = _BLOCK if on_cpu(self.x) else _DEVICE_BLOCK
@@ -117,7 +117,7 @@ class GroupedRows:
                 )
 
 
-def _place(x: Any) -> Any:
+def in_float64(x: Any) -> Any:
     """Return X where it can be computed in float64: itself, or a view or copy as NumPy."""
     host = None if forced_generic() else zero_copy_numpy(x)
     if host is not None:

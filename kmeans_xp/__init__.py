@@ -6,6 +6,7 @@ from kmeans_xp.backends import warmup
 from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.export import to_onnx
 from kmeans_xp.functional import kmeans, kmeans_plusplus, predict
+from kmeans_xp.history import History
 from kmeans_xp.lloyd import State
 from kmeans_xp.models import ModelError, load_model, save_model
 from kmeans_xp.result import KMeansResult, fingerprint
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ConvergenceWarning",
+    "History",
     "KMeansResult",
     "ModelError",
     "State",

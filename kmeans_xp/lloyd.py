@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -36,6 +36,10 @@ class State:
         Rows that needed more than the fast pass.
     seconds : float
         Time the iteration took.
+    inertia : float
+        Exact Σ w |x − c|² of this iteration's labels around the centroids they were assigned to,
+        before these moved; rounded once. Computed when asked for, which can be only while the
+        callback runs.
     """
 
     start: int
@@ -46,6 +50,12 @@ class State:
     relocated: int
     rechecked: int
     seconds: float
+    measure: Callable[[], float] = field(repr=False, compare=False)
+
+    @property
+    def inertia(self) -> float:
+        """Σ w |x − c|² of this iteration's labels around the centroids before they moved."""
+        return self.measure()
 
 
 @dataclass(frozen=True)

@@ -186,9 +186,8 @@ def _fit_hint(model: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-    from kmeans_xp import __version__
-
-    return {"kmeans_xp": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    own = import_module("kmeans_xp").__version__
+    return {"kmeans_xp": own, "numpy": np.__version__, "python": platform.python_version()}
 
 
 def _fingerprint_of(model: Any) -> str | None:
@@ -215,6 +214,8 @@ def _rebuilt(kind: str, parts: dict[str, Any]) -> Any:
     for name in found:
         if not ATTRIBUTE.fullmatch(name) or hasattr(cls, name):
             raise ModelError(f"{kind} has no attribute {name!r} that a fit sets")
+        if name in cls._array_attributes and not isinstance(found[name], np.ndarray):
+            raise ModelError(f"{name} is no array")
     _check_arrays(found["cluster_centers_"], found.get("labels_"))
     if found.get("n_features_in_") != found["cluster_centers_"].shape[1]:
         raise ModelError("the number of features is not that of the centroids")
@@ -226,16 +227,14 @@ def _rebuilt(kind: str, parts: dict[str, Any]) -> Any:
 
 def _moved(model: Any, xp: Any, device: Any) -> Any:
     """Bring the arrays that a fit made into a namespace."""
-    found = {
+    if not isinstance(model, KMeansResult):
+        return model.to(xp, device)
+    arrays = {
         name: into_namespace(value, xp, device)
         for name, value in vars(model).items()
-        if isinstance(value, np.ndarray) and value.dtype != object and name != "init"
+        if isinstance(value, np.ndarray)
     }
-    if isinstance(model, KMeansResult):
-        return replace(model, **found)
-    for name, value in found.items():
-        setattr(model, name, value)
-    return model
+    return replace(model, **arrays)
 
 
 def _check_names(found: Mapping[str, Any], expected: set[str]) -> None:

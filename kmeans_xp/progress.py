@@ -76,10 +76,9 @@ class Watch:
             self.bar.close()
 
     def _seen(self, iteration: int, step: Step, seconds: float) -> bool:
-        shift = step.shift[1]
+        measure = _Measure(self.blocks, self._from)
         if self.verbose:  # in scikit-learn's words, which count from 0
-            self.blocks.settle_step(self._from)
-            print(f"Iteration {iteration - 1}, inertia {self.blocks.inertia(self._from)}.")
+            print(f"Iteration {iteration - 1}, inertia {measure()}.")
         self._from, self._last = step.centroids, step
         if self.bar is not None:
             self.bar.update()
@@ -91,10 +90,34 @@ class Watch:
             start=self.start,
             iteration=iteration,
             centroids=centroids,
-            shift=shift,
+            shift=step.shift[1],
             changed=step.changed,
             relocated=step.relocated,
             rechecked=step.rechecked,
             seconds=seconds,
+            measure=measure,
         )
-        return bool(self.callback(state))
+        try:
+            return bool(self.callback(state))
+        finally:
+            measure.blocks = None
+
+
+class _Measure:
+    """The inertia of an iteration, computed once and only while the blocks still hold it."""
+
+    def __init__(self, blocks: Blocks, handle: Any) -> None:
+        self.blocks: Blocks | None = blocks
+        self.handle = handle
+        self.value: float | None = None
+
+    def __call__(self) -> float:
+        if self.value is None:
+            if self.blocks is None:
+                raise RuntimeError(
+                    "state.inertia must be asked for while the callback runs; the data have moved "
+                    "on since"
+                )
+            self.blocks.settle_step(self.handle)
+            self.value = self.blocks.inertia(self.handle)
+        return self.value

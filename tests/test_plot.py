@@ -14,7 +14,9 @@ from .datasets import blobs
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
 
-from kmeans_xp.plot import MARKERS, PALETTE, ClusterDisplay, _look  # noqa: E402
+from kmeans_xp.plot import ClusterDisplay  # noqa: E402
+from kmeans_xp.plot._common import MARKERS, PALETTE, line_look, look  # noqa: E402
+from kmeans_xp.plot._geometry import principal_plane, voronoi  # noqa: E402
 
 X = blobs(5, 90, 2, 3)
 
@@ -48,6 +50,7 @@ def test_without_legend_and_centroids():
     display = ClusterDisplay.from_predictions(X, np.zeros(90, dtype=int), legend=False)
     assert display.ax_.get_legend() is None
     assert len(display.ax_.collections) == 1
+    assert display.regions_ == []
 
 
 def test_given_axes_and_style():
@@ -100,9 +103,8 @@ def test_lists_and_frames():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((5, 3), r"X has 3 features and a scatter shows two; draw two of them, X\[:, \[0, 1\]\]"),
-        ((5, 1), r"X must have shape \(n, 2\), got \(5, 1\)"),
-        ((5,), r"X must have shape \(n, 2\), got \(5,\)"),
+        ((5, 1), r"X must have shape \(n, 2\) or more features, got \(5, 1\)"),
+        ((5,), r"X must have shape \(n, 2\) or more features, got \(5,\)"),
     ],
 )
 def test_other_shapes_are_refused(shape, message):
@@ -116,13 +118,13 @@ def test_labels_of_another_length_are_refused():
 
 
 def test_centroids_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match="centroids has 3 features"):
+    with pytest.raises(ValueError, match=r"centroids must have shape \(n, 2\) as X, got \(2, 3\)"):
         ClusterDisplay.from_predictions(X, np.zeros(90, dtype=int), np.zeros((2, 3)))
 
 
 def test_many_clusters_look_different():
-    looks = {_look(k) for k in range(len(PALETTE) * len(MARKERS))}
-    assert len(looks) == 120
+    assert len({look(k) for k in range(len(PALETTE) * len(MARKERS))}) == 120
+    assert len({line_look(k) for k in range(50)}) == 50
 
 
 @pytest.mark.parametrize(("k", "columns"), [(25, 2), (30, 2), (31, None), (80, None)])
@@ -157,3 +159,85 @@ def test_missing_matplotlib_names_the_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "kmeans_xp\[plot\]"'):
         ClusterDisplay.from_predictions(X, np.zeros(90, dtype=int))
+
+
+# Many features, many rows, regions
+
+
+def test_more_features_are_projected_on_the_plane_of_most_variance():
+    x = np.column_stack([X, 0.01 * X[:, 0], np.full(90, 7.0)])
+    result = kmeans(x, 3, random_state=0)
+    display = ClusterDisplay.from_predictions(x, result.labels, result.centroids)
+    svd = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    expected = svd.U[:, :2] * svd.S[:2]
+    for found, truth in zip(display.X.T, expected.T, strict=True):
+        sign = np.sign(found @ truth)
+        np.testing.assert_allclose(found, sign * truth, atol=1e-9)
+    share = svd.S[0] ** 2 / (svd.S**2).sum()
+    label = f"first principal component ({share:.0%} of the variance)"
+    assert display.ax_.get_xlabel() == label
+    for k in range(3):  # a projected centroid is the mean of its projected rows
+        mean = display.X[result.labels == k].mean(axis=0)
+        np.testing.assert_allclose(display.centroids[k], mean, atol=1e-9)
+    assert display.regions_ == []
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e300])
+def test_a_plane_of_very_many_features(scale):
+    x = np.zeros((30, 2500))
+    x[:, [7, 2000]] = X[:30] * scale
+    _, axes, shares = principal_plane(x)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(2), atol=1e-12)
+    assert np.abs(np.delete(axes, [7, 2000], axis=0)).max() < 1e-12
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_a_plane_of_identical_rows():
+    display = ClusterDisplay.from_predictions(np.ones((5, 3)), np.zeros(5, dtype=int))
+    assert np.array_equal(display.X, np.zeros((5, 2)))
+
+
+def test_large_data_are_sampled_and_it_is_said(library):
+    x = blobs(7, 3000, 3, 4).astype(np.float32)
+    labels = np.arange(3000) % 4
+    draw = ClusterDisplay.from_predictions
+    display = draw(library.asarray(x), library.asarray(labels), max_points=500)
+    assert display.X.shape == (500, 2)
+    assert display.sizes == dict.fromkeys(range(4), 750)
+    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert texts[0] == "0 (750)"
+    assert display.ax_.texts[-1].get_text() == "500 of 3,000 rows drawn"
+    again = draw(x, labels, max_points=500)
+    np.testing.assert_array_equal(display.labels, again.labels)
+    assert len(draw(x, labels, max_points=None).X) == 3000
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 40])
+def test_regions_hold_the_points_nearest_to_their_centre(k):
+    centers = blobs(3, k, 2, k)
+    regions = voronoi(centers, (-20, 20), (-20, 20))
+    area = 0.0
+    for center, corners in zip(centers, regions, strict=True):
+        x, y = corners.T
+        area += 0.5 * abs(x @ np.roll(y, 1) - y @ np.roll(x, 1))
+        inside = np.vstack([corners.mean(axis=0) * 0.999 + corners * 0.001, corners])
+        own = np.square(inside - center).sum(axis=1)
+        best = np.square(inside[:, None] - centers).sum(axis=2).min(axis=1)
+        np.testing.assert_allclose(own, best, atol=1e-9)
+    assert area == pytest.approx(1600)
+
+
+def test_equal_centres_have_one_region():
+    regions = voronoi(np.array([[0.0, 0], [1, 0], [0, 0]]), (-1, 1), (-1, 1))
+    assert [len(region) > 2 for region in regions] == [True, True, False]
+
+
+def test_regions_are_drawn_where_they_mean_something():
+    labels = np.arange(90) % 3
+    draw = ClusterDisplay.from_predictions
+    assert len(draw(X, labels, X[:3]).regions_) == 3
+    assert draw(X, labels, X[:3], regions=False).regions_ == []
+    assert draw(X, np.arange(90) % 2, np.tile(X, (2, 1))[:101]).regions_ == []
+    for x, centroids in ((X, None), (np.column_stack([X, X]), np.column_stack([X, X])[:3])):
+        with pytest.raises(ValueError, match="regions=True needs centroids and two features"):
+            draw(x, labels, centroids, regions=True)

@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 
-from kmeans_xp import KMeans, State, kmeans, predict
+from kmeans_xp import History, KMeans, State, kmeans, predict
 from kmeans_xp.exact.inertia import exact_shift
 from kmeans_xp.functional import inertia
 
 from . import datasets
+from .conftest import Library
 
 
 @pytest.fixture
@@ -135,3 +136,32 @@ def test_device_needs_cupy(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ModuleNotFoundError, match="kmeans_xp\\[cuda12\\]"):
         kmeans(x, 2, device="cuda")
+
+
+def test_inertia_of_each_iteration_is_exact_and_lazy(x: np.ndarray) -> None:
+    seen: list[tuple[State, float]] = []
+    result = kmeans(x, 5, init=x[:5], tol=0, callback=lambda s: seen.append((s, s.inertia)))
+    centers = [x[:5], *(state.centroids for state, _ in seen)]
+    for (_, value), before in zip(seen, centers, strict=False):
+        truth = inertia(x, before)
+        assert value == truth
+    assert seen[-1][1] == result.inertia
+    assert seen[0][0].inertia == seen[0][1]  # it was asked for in time
+    late: list[State] = []
+    kmeans(x, 5, init=x[:5], callback=late.append)
+    with pytest.raises(RuntimeError, match="while the callback runs"):
+        _ = late[0].inertia
+
+
+def test_history_is_the_same_on_every_library(x: np.ndarray, library: Library) -> None:
+    narrow = x.astype(np.float32)
+    history, truth, quick = History(), History(), History(inertia=False)
+    options = {"init": "random", "n_init": 2, "random_state": 0}
+    kmeans(narrow, 4, callback=truth, **options)
+    kmeans(library.asarray(narrow), 4, callback=history, **options)
+    columns, expected = history.to_dict(), truth.to_dict()
+    for name in ("start", "iteration", "inertia", "changed", "relocated"):
+        assert columns[name] == expected[name]
+    assert repr(history) == f"History({len(history)} iterations)"
+    kmeans(x, 4, init=x[:4], callback=quick)
+    assert set(quick.to_dict()["inertia"]) == {None}

@@ -12,6 +12,7 @@ from kmeans_xp.models import ModelError, load_model, save_model
 from kmeans_xp.result import KMeansResult, fingerprint
 
 if TYPE_CHECKING:
+    from kmeans_xp.estimators import BisectingKMeans as BisectingKMeans
     from kmeans_xp.estimators import KMeans as KMeans
     from kmeans_xp.estimators import k_means as k_means
 
@@ -33,7 +34,7 @@ __all__ = [
     "warmup",
 ]
 
-_LAZY = ("KMeans", "k_means")  # they need scikit-learn
+_LAZY = ("BisectingKMeans", "KMeans", "k_means")  # they need scikit-learn
 
 
 def __dir__() -> list[str]:

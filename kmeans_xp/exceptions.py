@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import sys
+import warnings
 
-__all__ = ["ConvergenceWarning", "convergence_warning"]
+from kmeans_xp.validation import outside
+
+__all__ = ["ConvergenceWarning", "warn_of_few_clusters"]
 
 
 class ConvergenceWarning(UserWarning):
@@ -16,7 +19,18 @@ class ConvergenceWarning(UserWarning):
     """
 
 
-def convergence_warning() -> type[ConvergenceWarning]:
+def warn_of_few_clusters(found: int, n_clusters: int) -> None:
+    """Warn the caller of this package if fewer clusters have rows than were asked for."""
+    if found < n_clusters:
+        warnings.warn(
+            f"Number of distinct clusters ({found}) found smaller than n_clusters ({n_clusters}). "
+            "Possibly due to duplicate points in X.",
+            _category(),
+            stacklevel=outside(),
+        )
+
+
+def _category() -> type[ConvergenceWarning]:
     """Return the class to warn with: scikit-learn's too if that was imported already."""
     if "sklearn.exceptions" not in sys.modules:
         return ConvergenceWarning

@@ -11,7 +11,7 @@ import numpy as np
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
-from kmeans_xp.exceptions import convergence_warning
+from kmeans_xp.exceptions import warn_of_few_clusters
 from kmeans_xp.lloyd import LoopResult, State, lloyd
 from kmeans_xp.progress import Watch, check_progress
 from kmeans_xp.result import KMeansResult
@@ -31,7 +31,7 @@ from kmeans_xp.validation import (
     outside,
 )
 
-__all__ = ["distances", "inertia", "kmeans", "kmeans_plusplus", "predict"]
+__all__ = ["distances", "inertia", "kmeans", "kmeans_plusplus", "labelled_inertia", "predict"]
 
 
 def kmeans(
@@ -157,7 +157,7 @@ def kmeans(
                 best = cost, blocks.labels(), blocks.fetch(loop.centroids), loop
     assert best is not None
     cost, labels, centroids, loop = best
-    _warn_if_few(blocks, labels, n_clusters)
+    warn_of_few_clusters(blocks.distinct_labels(labels, n_clusters), n_clusters)
     return KMeansResult(labels, from_numpy(centroids, x), cost, loop.n_iter, loop.converged)
 
 
@@ -214,6 +214,28 @@ def inertia(X: Any, centroids: Any, *, sample_weight: Any = None) -> float:
         handle = blocks.place(given)
         blocks.settle(handle)
         return blocks.inertia(handle)
+
+
+def labelled_inertia(
+    X: Any, centroids: Any, labels: np.ndarray, *, sample_weight: Any = None
+) -> float:
+    """Weighted sum of squared distances of the rows of X to the centroids of given labels.
+
+    Parameters
+    ----------
+    X, centroids, sample_weight
+        As for `inertia`.
+    labels : ndarray of int32, shape (N,)
+        Index of a centroid for each row.
+
+    Returns
+    -------
+    float
+        The exact value, rounded once to float64.
+    """
+    _, blocks, given = _opened(X, centroids, sample_weight)
+    with blocks.session():
+        return blocks.labelled_inertia(labels, given)
 
 
 def distances(X: Any, centroids: Any) -> Any:
@@ -305,15 +327,3 @@ def _number_of_starts(n_init: Any, init: Any) -> int:
         )
         return 1
     return n_starts
-
-
-def _warn_if_few(blocks: Blocks, labels: Any, n_clusters: int) -> None:
-    found = blocks.distinct_labels(labels, n_clusters)
-    if found < n_clusters:
-        warnings.warn(
-            f"Number of distinct clusters ({found}) found smaller than n_clusters "
-            f"({n_clusters}). Possibly due to "
-            "duplicate points in X.",
-            convergence_warning(),
-            stacklevel=outside(),
-        )

@@ -7,10 +7,11 @@ pytest.importorskip("sklearn")
 from sklearn import config_context
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from kmeans_xp import KMeans
+from kmeans_xp import BisectingKMeans, KMeans
 
 ESTIMATORS = [
     KMeans(n_clusters=2, n_init=2, max_iter=5),
+    BisectingKMeans(n_clusters=2, n_init=2, max_iter=5),
 ]
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "namespace_called",
     "namespace_name",
     "on_cpu",
+    "take_rows",
     "to_numpy",
     "zero_copy_numpy",
 ]
@@ -100,6 +101,15 @@ def from_numpy(values: np.ndarray, like: Any) -> Any:
     if is_jax_array(like):
         return xp.asarray(values, device=next(iter(like.devices())))
     return xp.asarray(values, device=device(like))
+
+
+def take_rows(x: Any, rows: np.ndarray) -> Any:
+    """Copy of the rows of `x` with these indices, in its namespace and on its device."""
+    host = zero_copy_numpy(x)
+    if host is not None:  # JAX would compile a gather for each number of rows
+        return from_numpy(host[rows], x)
+    kind = np.int32 if x.shape[0] < 1 << 31 else np.int64  # JAX may have no int64
+    return array_namespace(x).take(x, from_numpy(rows.astype(kind), x), axis=0)
 
 
 def namespace_called(xp: Any, name: str = "xp") -> Any:

@@ -104,6 +104,9 @@ class Blocks(Protocol):
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""
 
+    def labelled_inertia(self, labels: np.ndarray, centroids: np.ndarray) -> float:
+        """Exact inertia of labels and centroids given on the host, rounded once."""
+
     def variance(self) -> Fraction:
         """Mean over features of the variance of the rows (unweighted), exactly."""
 

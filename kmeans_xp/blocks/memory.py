@@ -170,6 +170,12 @@ class MemoryBlocks:
         assert self._sums is not None
         return exact_inertia(self.squares(self.w is not None), self._sums, handle)
 
+    def labelled_inertia(self, labels: np.ndarray, centroids: np.ndarray) -> float:
+        """Exact inertia of labels and centroids given on the host, rounded once."""
+        sums = ClusterSums(len(centroids), self.grid, self.w is not None)
+        self._add(sums, np.arange(self.n_rows), labels, 1)
+        return exact_inertia(self.squares(self.w is not None), sums, centroids)
+
     def variance(self) -> Fraction:
         """Mean over features of the variance of the rows (unweighted), exactly."""
         if self._variance is None:

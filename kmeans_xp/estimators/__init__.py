@@ -1,5 +1,6 @@
 """scikit-learn's face of the library: estimators over the functions, no arithmetic of their own."""
 
+from kmeans_xp.estimators.bisecting import BisectingKMeans
 from kmeans_xp.estimators.kmeans import KMeans, k_means
 
-__all__ = ["KMeans", "k_means"]
+__all__ = ["BisectingKMeans", "KMeans", "k_means"]

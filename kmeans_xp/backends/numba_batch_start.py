@@ -1,0 +1,121 @@
+"""The starts of docs/exactness.md for a tiny problem, from the raw words of its stream."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.jit import jit
+from kmeans_xp.backends.numba_distances import distances
+from kmeans_xp.backends.numba_exact import rn12, square_distance
+
+__all__ = ["drawn_rows", "plus_plus"]
+
+
+@jit
+def _scaled(word: Any, total: int) -> int:
+    """(word · total) >> 64 of unsigned 64-bit numbers."""
+    low32, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    t = np.uint64(total)
+    a1, a0, b1, b0 = word >> shift, word & low32, t >> shift, t & low32
+    middle = a1 * b0 + (a0 * b0 >> shift)
+    other = a0 * b1 + (middle & low32)
+    return np.int64(a1 * b1 + (middle >> shift) + (other >> shift))
+
+
+@jit
+def drawn_rows(x: Any, words: Any, place: int, c: Any) -> int:
+    """Centroids at rows drawn without replacement; the place after the words that were used."""
+    left = x.shape[1]
+    gone = np.empty(len(c), np.int64)
+    for k in range(len(c)):
+        row = _scaled(words[place], left << 30) >> 30
+        place += 1
+        left -= 1
+        at = 0
+        while at < k and gone[at] <= row:  # rows that are gone do not count
+            row += 1
+            at += 1
+        for i in range(k, at, -1):
+            gone[i] = gone[i - 1]
+        gone[at] = row
+        c[k] = x[:, row]
+    return place
+
+
+@jit
+def _potentials(x: Any, c: Any, k: int, old: Any, d: Any, out: Any) -> bool:
+    """rn12 of the squared distance to centroid k, at most `old`; False if it cannot be told."""
+    slack = (len(x) + 8) * 2.0**-52
+    distances(x, c, k, d)
+    for r in range(x.shape[1]):
+        value = d[r]
+        low, high = rn12(value * (1 - slack)), rn12(value * (1 + slack))
+        if value == 0:
+            low = high = 0.0
+        if low >= old[r]:
+            out[r] = old[r]
+            continue
+        if low != high:
+            exact = square_distance(x, r, c, k)
+            if not exact[2] or exact[1] != 0:
+                return False
+            low = rn12(exact[0])
+        out[r] = min(old[r], low)
+    return True
+
+
+@jit
+def _draw(p: Any, scale: float, target: int) -> int:
+    """The first row whose running sum of q exceeds the target."""
+    running = 0
+    for r in range(len(p)):
+        running += np.int64(math.floor(p[r] * scale))
+        if running > target:
+            return r
+    return len(p) - 1
+
+
+@jit
+def plus_plus(x: Any, words: Any, place: int, c: Any, work: Any) -> int:
+    """Greedy k-means++; the place after the words that were used, -1 if it cannot be told.
+
+    `work` has four rows of at least N values.
+    """
+    n = x.shape[1]
+    d, p = work[0, :n], work[1, :n]
+    best_p, trial_p = work[2, :n], work[3, :n]
+    trials = 2 + int(math.log(len(c)))
+    c[0] = x[:, _scaled(words[place], n << 30) >> 30]
+    place += 1
+    p[:] = np.inf
+    if len(c) > 1 and not _potentials(x, c, 0, p, d, p):
+        return -1
+    for k in range(1, len(c)):
+        largest = p.max()
+        if largest == 0:  # every row coincides with a centre
+            c[k] = x[:, _scaled(words[place], n << 30) >> 30]
+            place += 1
+            continue
+        scale = 2.0 ** (31 - math.frexp(largest)[1])
+        total = 0
+        for r in range(n):
+            total += np.int64(math.floor(p[r] * scale))
+        best_row, best_cost = -1, 0
+        for _ in range(trials):
+            row = _draw(p, scale, _scaled(words[place], total))
+            place += 1
+            c[k] = x[:, row]
+            if not _potentials(x, c, k, p, d, trial_p):
+                return -1
+            cost = 0
+            for r in range(n):
+                cost += np.int64(math.floor(trial_p[r] * scale))
+            if best_row < 0 or cost < best_cost:
+                best_row, best_cost = row, cost
+                best_p[:] = trial_p
+        c[k] = x[:, best_row]
+        p[:] = best_p
+    return place

@@ -9,7 +9,7 @@ from kmeans_xp.functional import kmeans, kmeans_plusplus, predict
 from kmeans_xp.history import History
 from kmeans_xp.lloyd import State
 from kmeans_xp.models import ModelError, load_model, save_model
-from kmeans_xp.result import KMeansResult, fingerprint
+from kmeans_xp.result import BatchResult, KMeansResult, fingerprint
 
 if TYPE_CHECKING:
     from kmeans_xp.estimators import BisectingKMeans as BisectingKMeans
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchResult",
     "ConvergenceWarning",
     "History",
     "KMeansResult",

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
+from kmeans_xp.batch import kmeans_batch, predict_batch
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.exceptions import warn_of_few_clusters
 from kmeans_xp.lloyd import LoopResult, State, lloyd
-from kmeans_xp.progress import Watch, check_progress
-from kmeans_xp.result import KMeansResult
+from kmeans_xp.problems import is_batch, open_problems
+from kmeans_xp.progress import Watch, check_progress, problem_bar
+from kmeans_xp.result import BatchResult, KMeansResult
 from kmeans_xp.seeding import Start, Words, plus_plus
 from kmeans_xp.validation import (
     as_array,
@@ -47,10 +49,12 @@ def kmeans(
     random_state: Any = None,
     algorithm: str = "auto",
     device: str | None = None,
+    lengths: Any = None,
+    offsets: Any = None,
     progress: bool = False,
     callback: Callable[[State], bool | None] | None = None,
     verbose: int = 0,
-) -> KMeansResult:
+) -> Any:
     """Cluster the rows of X by k-means, exactly.
 
     The same data and seed give the same labels, centroids, inertia and iteration count to the last
@@ -59,16 +63,17 @@ def kmeans(
 
     Parameters
     ----------
-    X : array, shape (N, D)
+    X : array, shape (N, D); or (B, N, D) for a batch of B independent problems
         NumPy, CuPy, PyTorch, JAX or any other array-API array; bool, integer (computed as float64),
         float16, bfloat16, float32 or float64. Any memory layout; never modified. Lists and data
         frames become NumPy.
     n_clusters : int, default 8
-        Number of clusters K, 1 <= K <= N.
+        Number of clusters K, 1 <= K <= N. A batch takes one for all or one a problem.
     init : {"k-means++", "random"}, array of shape (K, D), or callable
         Where the centroids start: greedy k-means++ (Arthur & Vassilvitskii 2007), rows drawn
         without replacement, given centroids (any namespace and real dtype), or the outcome of
-        ``init(X, n_clusters, random_state=RandomState)``.
+        ``init(X, n_clusters, random_state=RandomState)``. Arrays of shape (B, K, D) give every
+        problem of a batch its own.
     init_size : int or "auto", default "auto"
         Rows k-means++ looks at. "auto": all up to 2**20, beyond that max(2**20, 256 * K) drawn
         ones.
@@ -89,19 +94,25 @@ def kmeans(
         How to compute; the result has the same bits with each.
     device : {"cuda", None}
         "cuda" computes NumPy input on the current CUDA device (needs CuPy) and returns NumPy.
+    lengths : array of int, shape (B,), optional
+        Of a padded batch X of shape (B, N, D): how many rows of each problem count.
+    offsets : array of int, shape (B + 1,), optional
+        Of a batch of flat rows X of shape (M, D): where each problem begins and the last one ends.
     progress : bool, default False
         Show a progress bar (needs tqdm).
     callback : callable, optional
-        Called with a `State` after every iteration; returning True stops.
+        Called with a `State` after every iteration; returning True stops. Not for batches.
     verbose : int, default 0
         Print a line for every iteration, in scikit-learn's format: the inertia of its labels around
         the centroids it began with.
 
     Returns
     -------
-    KMeansResult
+    KMeansResult or BatchResult
         labels (int32), centroids (float32 for float16, bfloat16 and float32 X, else float64),
-        inertia, n_iter, converged.
+        inertia, n_iter, converged. A `BatchResult` has one of each a problem, and problem b has
+        the bits of ``kmeans(X[b], random_state=seeds[b])`` with
+        ``seeds = numpy.random.SeedSequence(random_state).spawn(B)``.
 
     Raises
     ------
@@ -126,6 +137,25 @@ def kmeans(
     >>> result.inertia, result.converged
     (1.0, True)
     """
+    if is_batch(X, lengths, offsets):
+        return _kmeans_batch(
+            X,
+            n_clusters,
+            lengths,
+            offsets,
+            sample_weight,
+            callback,
+            progress,
+            init=init,
+            init_size=init_size,
+            n_init=n_init,
+            max_iter=max_iter,
+            tol=tol,
+            random_state=random_state,
+            algorithm=algorithm,
+            device=device,
+            verbose=verbose,
+        )
     x = as_array(X)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
@@ -161,28 +191,92 @@ def kmeans(
     return KMeansResult(labels, from_numpy(centroids, x), cost, loop.n_iter, loop.converged)
 
 
-def predict(X: Any, centroids: Any, *, device: str | None = None) -> Any:
+def _kmeans_batch(
+    X: Any,
+    n_clusters: Any,
+    lengths: Any,
+    offsets: Any,
+    sample_weight: Any,
+    callback: Any,
+    progress: bool,
+    *,
+    random_state: Any,
+    **settings: Any,
+) -> BatchResult:
+    """`kmeans` for a batch: everything is checked before the first problem is fitted."""
+    if callback is not None:
+        raise ValueError("callback is not for batches: fit the problems one by one to watch them")
+    check_progress(progress)
+    check_random_state(random_state)
+    max_iter, tol = check_count(settings["max_iter"], "max_iter"), check_tol(settings["tol"])
+    check_algorithm(settings["algorithm"])
+    check_device(settings["device"])
+    init, init_size = settings["init"], settings["init_size"]
+    if not isinstance(init_size, str) or init_size != "auto":
+        check_init_size(init_size, int(np.max(np.asarray(n_clusters))))
+    settings["n_init"] = _number_of_starts(settings["n_init"], init)
+    problems = open_problems(X, lengths, offsets, sample_weight)
+
+    def single(rows: Any, k: int, first: Any, w: Any, seed: Any) -> KMeansResult:
+        weights = None if w is None else from_numpy(w, rows)
+        given = {**settings, "init": first, "sample_weight": weights, "random_state": seed}
+        with warnings.catch_warnings():  # one warning speaks for all problems
+            warnings.simplefilter("ignore", convergence_warning())
+            found: KMeansResult = kmeans(rows, k, **given)
+        return found
+
+    with problem_bar(len(problems), progress) as on_done:
+        return kmeans_batch(
+            problems,
+            n_clusters,
+            init=init,
+            n_init=settings["n_init"],
+            max_iter=max_iter,
+            tol=tol,
+            random_state=random_state,
+            single=single,
+            tiny=settings["device"] is None and init_size == "auto" and not settings["verbose"],
+            on_done=on_done,
+        )
+
+
+def predict(
+    X: Any,
+    centroids: Any,
+    *,
+    device: str | None = None,
+    lengths: Any = None,
+    offsets: Any = None,
+) -> Any:
     """Assign every row of X to its nearest centroid, exactly; ties go to the lowest index.
 
     Parameters
     ----------
-    X : array, shape (N, D)
+    X : array, shape (N, D) or (B, N, D)
         As for `kmeans`.
-    centroids : array, shape (K, D)
+    centroids : array, shape (K, D) or (B, K, D)
         Any namespace and real dtype; rounded to float32 for float16, bfloat16 and float32 X.
     device : {"cuda", None}
         As for `kmeans`.
+    lengths, offsets : array of int, optional
+        Layout of a batch, as for `kmeans`.
 
     Returns
     -------
-    array of int32, shape (N,)
-        In the namespace and on the device of X.
+    array of int32, shape (N,) or (B, N)
+        In the namespace and on the device of X; -1 for padding.
 
     Raises
     ------
     TypeError, ValueError
         For bad input, naming the argument.
     """
+    if is_batch(X, lengths, offsets):
+        check_device(device)
+        problems = open_problems(X, lengths, offsets)
+        return predict_batch(
+            problems, centroids, lambda rows, c: predict(rows, c, device=device), device is None
+        )
     _, blocks, given = _opened(X, centroids, device=device)
     with blocks.session():
         blocks.assign(blocks.place(given))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from typing import Any
@@ -11,13 +12,25 @@ from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.blocks.base import Blocks, Step
 from kmeans_xp.lloyd import LoopResult, State
 
-__all__ = ["Watch", "check_progress"]
+__all__ = ["Watch", "check_progress", "problem_bar"]
 
 
 def check_progress(progress: bool) -> None:
     """Refuse a progress bar that cannot be drawn, before any work."""
     if progress and find_spec("tqdm") is None:
         raise ModuleNotFoundError("progress=True needs tqdm: pip install 'kmeans_xp[progress]'")
+
+
+@contextlib.contextmanager
+def problem_bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar over the problems of a batch; gives the function that moves it."""
+    if not progress:
+        yield lambda count: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc="k-means", unit="problem") as bar:
+        yield bar.update
 
 
 class Watch:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kmeans_xp.backends.convert import to_numpy
 
-__all__ = ["KMeansResult", "fingerprint"]
+__all__ = ["BatchResult", "KMeansResult", "fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,62 @@ class KMeansResult:
     inertia: float
     n_iter: int
     converged: bool
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Outcome of `kmeans` for a batch of B problems; ``result[b]`` is that of one of them.
+
+    Attributes
+    ----------
+    labels : array of int32, shape (B, N) or (M,)
+        Labels in the layout of the rows; -1 for padding.
+    centroids : array of float32 or float64, shape (B, K, D)
+        Centroids; those beyond a problem's own number repeat its first, so that no row prefers
+        them.
+    inertia : ndarray of float64, shape (B,)
+        Exact values, rounded once.
+    n_iter : ndarray of int64, shape (B,)
+        Iterations run.
+    converged : ndarray of bool, shape (B,)
+        As in `KMeansResult`.
+    n_clusters_used : ndarray of int64, shape (B,)
+        How many of the K centroids belong to each problem.
+    first : ndarray of int64, shape (B,), or None
+        First row of each problem where the rows are flat.
+    lengths : ndarray of int64, shape (B,)
+        Rows of each problem.
+    """
+
+    labels: Any
+    centroids: Any
+    inertia: np.ndarray
+    n_iter: np.ndarray
+    converged: np.ndarray
+    n_clusters_used: np.ndarray
+    first: np.ndarray | None
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.inertia)
+
+    def __getitem__(self, b: int) -> KMeansResult:
+        if not -len(self) <= b < len(self):
+            raise IndexError(f"problem {b} of a batch of {len(self)}")
+        b = b % len(self)
+        n, k = int(self.lengths[b]), int(self.n_clusters_used[b])
+        if self.first is None:
+            labels = self.labels[b, :n]
+        else:
+            lo = int(self.first[b])
+            labels = self.labels[lo : lo + n]
+        return KMeansResult(
+            labels,
+            self.centroids[b, :k, :],
+            float(self.inertia[b]),
+            int(self.n_iter[b]),
+            bool(self.converged[b]),
+        )
 
 
 def fingerprint(result: KMeansResult) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from kmeans_xp.blocks.base import Blocks, Potential
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
 from kmeans_xp.validation import check_centroids, check_init_name, check_init_size
 
-__all__ = ["RowSampler", "Start", "Words", "plus_plus", "random_rows", "sample_rows"]
+__all__ = ["RowSampler", "Start", "Words", "batch_seeds", "plus_plus", "random_rows", "sample_rows"]
 
 # k-means++ looks at all rows up to this many, and at no fewer than 256 a cluster.
 _INIT_ROWS = 1 << 20
@@ -64,6 +65,36 @@ def _seed(random_state: Any) -> Any:
     if random_state is None or isinstance(random_state, np.random.SeedSequence):
         return random_state
     return int(random_state)
+
+
+def batch_seeds(random_state: Any, count: int) -> Sequence[np.random.SeedSequence]:
+    """Seeds of the problems of a batch: the children of one `SeedSequence`, as `spawn` makes them.
+
+    Parameters
+    ----------
+    random_state : None, int, SeedSequence, RandomState or Generator
+        As for `Words`; a SeedSequence is left as it is.
+    count : int
+        Number of problems.
+    """
+    seed = _seed(random_state)
+    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    return _Children(root, count)
+
+
+class _Children(Sequence[np.random.SeedSequence]):
+    """Children of a SeedSequence, made when they are asked for: a million of them take seconds."""
+
+    def __init__(self, root: np.random.SeedSequence, count: int) -> None:
+        self._root, self._count = root, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        root = self._root
+        key = (*root.spawn_key, int(index))
+        return np.random.SeedSequence(root.entropy, spawn_key=key, pool_size=root.pool_size)
 
 
 class RowSampler:

@@ -46,11 +46,10 @@ def outside() -> int:
     return level
 
 
-def as_array(x: Any, name: str = "X") -> Any:
-    """Return X as a two-dimensional real array of its own namespace (lists and data frames become
-    NumPy).
+def as_array(x: Any, name: str = "X", n_dims: int = 2) -> Any:
+    """Return X as a real array of its own namespace (lists and data frames become NumPy).
 
-    bfloat16 becomes float32, which holds it exactly.
+    It has two dimensions, or three for a batch. bfloat16 becomes float32, which holds it exactly.
 
     Raises
     ------
@@ -75,7 +74,7 @@ def as_array(x: Any, name: str = "X") -> Any:
         )
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = x.view(np.ndarray)
-    _check_shape(x, name)
+    _check_shape(x, name, n_dims)
     return _check_dtype(x, name)
 
 
@@ -91,8 +90,15 @@ def _from_python(x: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} must have rows of equal length: {error}") from None
 
 
-def _check_shape(x: Any, name: str) -> None:
+def _check_shape(x: Any, name: str, n_dims: int) -> None:
     shape = tuple(x.shape)
+    if n_dims == 3:
+        if len(shape) != 3 or 0 in shape:
+            raise ValueError(
+                f"{name} must be three-dimensional (problems, rows, features) and not empty, got "
+                f"shape {shape}"
+            )
+        return
     if len(shape) == 1:
         raise ValueError(
             f"{name} must be two-dimensional (rows, features), got one dimension, shape "
@@ -100,7 +106,10 @@ def _check_shape(x: Any, name: str) -> None:
             f"{name}.reshape(-1, 1) if it is one feature, {name}.reshape(1, -1) if it is one row"
         )
     if len(shape) != 2:
-        raise ValueError(f"{name} must be two-dimensional (rows, features), got shape {shape}")
+        hint = "; kmeans and predict take batches of problems" if len(shape) == 3 else ""
+        raise ValueError(
+            f"{name} must be two-dimensional (rows, features), got shape {shape}{hint}"
+        )
     if 0 in shape:
         raise ValueError(f"{name} must have at least one row and one feature, got shape {shape}")
 

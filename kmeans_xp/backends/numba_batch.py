@@ -29,7 +29,7 @@ from kmeans_xp.backends.numba_exact import (
     two_sum,
 )
 
-__all__ = ["GIVEN", "MOST_FEATURES", "MOST_ROWS", "PLUS_PLUS", "RANDOM", "solve"]
+__all__ = ["GIVEN", "MOST_FEATURES", "MOST_ROWS", "PLUS_PLUS", "RANDOM", "label", "solve"]
 
 # Where a problem starts.
 GIVEN, RANDOM, PLUS_PLUS = 0, 1, 2
@@ -48,7 +48,7 @@ _COST = 2.0**-78
 def _levels(x: Any, exponents: Any, levels: Any) -> int:
     """Fill the integer levels of every value, side by side; how many, or -1 for too many."""
     d, n = x.shape
-    unit, most = 2.0**_BITS, 1
+    unit = 2.0**_BITS
     for level in range(_LEVELS):
         left = False
         for j in range(d):
@@ -64,7 +64,6 @@ def _levels(x: Any, exponents: Any, levels: Any) -> int:
                 levels[r, level * d + j] = np.int64(integer)
         if not left:
             return level + 1
-        most = level + 1
     return -1
 
 
@@ -108,19 +107,11 @@ def _settle(x: Any, row: int, c: Any, limit: float) -> int:
             nearest, least = k, d
             continue
         sign = far_apart(d, least)
-        if sign == 2 and not _equal(c, k, nearest):
+        if sign == 2 and not np.all(c[k] == c[nearest]):
             return -1
         if sign == -1:
             nearest, least = k, d
     return nearest
-
-
-@jit
-def _equal(c: Any, a: int, b: int) -> bool:
-    for j in range(c.shape[1]):
-        if c[a, j] != c[b, j]:
-            return False
-    return True
 
 
 @jit
@@ -325,7 +316,11 @@ def solve(
     padded = (d + 3) // 4 * 4
     for b in range(lo, hi):
         most = max(most, sizes[b])
-    work, exact_work, trial = np.empty((4, most), x.dtype), np.empty((4, most)), np.empty(most, np.int32)
+    work, exact_work, trial = (
+        np.empty((4, most), x.dtype),
+        np.empty((4, most)),
+        np.empty(most, np.int32),
+    )
     levels, exponents = np.empty((most, _LEVELS * d), np.int64), np.empty(d, np.int64)
     flat, flat_fast = np.empty(d * most), np.empty(padded * most, x.dtype)
     for b in range(lo, hi):
@@ -377,3 +372,31 @@ def solve(
                 centroids[b, :k] = c
                 labels[first[b] : first[b] + n] = trial[:n]
 
+
+@jit
+def label(
+    x: Any,
+    first: Any,
+    sizes: Any,
+    centroids: Any,
+    narrow: bool,
+    lo: int,
+    hi: int,
+    labels: Any,
+    decided: Any,
+) -> None:
+    """Label the rows of problems lo..hi, as `solve` does; `decided` says for which that worked."""
+    most, d = 0, x.shape[1]
+    padded = (d + 3) // 4 * 4
+    for b in range(lo, hi):
+        most = max(most, sizes[b])
+    work = np.empty((4, most), x.dtype)
+    flat, flat_fast = np.empty(d * most), np.empty(padded * most, x.dtype)
+    slack = (d + 8) * (2.0**-23 if narrow else 2.0**-52)
+    for b in range(lo, hi):
+        n = sizes[b]
+        rows, fast = flat[: d * n].reshape(d, n), flat_fast[: padded * n].reshape(padded, n)
+        fine = transposed(x[first[b] : first[b] + n], rows, fast)
+        fine = fine and within_range(centroids[b], narrow)
+        new = labels[first[b] : first[b] + n]
+        decided[b] = fine and _assign(fast, rows, centroids[b], slack, work, new)

@@ -15,7 +15,7 @@ __all__ = ["drawn_rows", "plus_plus"]
 
 
 @jit
-def _scaled(word: Any, total: int) -> int:
+def _scaled(word: Any, total: int) -> Any:
     """(word · total) >> 64 of unsigned 64-bit numbers."""
     low32, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     t = np.uint64(total)
@@ -72,7 +72,7 @@ def _draw(p: Any, scale: float, target: int) -> int:
     """The first row whose running sum of q exceeds the target."""
     running = 0
     for r in range(len(p)):
-        running += np.int64(math.floor(p[r] * scale))
+        running += math.floor(p[r] * scale)
         if running > target:
             return r
     return len(p) - 1
@@ -102,7 +102,7 @@ def plus_plus(x: Any, words: Any, place: int, c: Any, work: Any) -> int:
         scale = 2.0 ** (31 - math.frexp(largest)[1])
         total = 0
         for r in range(n):
-            total += np.int64(math.floor(p[r] * scale))
+            total += math.floor(p[r] * scale)
         best_row, best_cost = -1, 0
         for _ in range(trials):
             row = _draw(p, scale, _scaled(words[place], total))
@@ -112,7 +112,7 @@ def plus_plus(x: Any, words: Any, place: int, c: Any, work: Any) -> int:
                 return -1
             cost = 0
             for r in range(n):
-                cost += np.int64(math.floor(trial_p[r] * scale))
+                cost += math.floor(trial_p[r] * scale)
             if best_row < 0 or cost < best_cost:
                 best_row, best_cost = row, cost
                 best_p[:] = trial_p

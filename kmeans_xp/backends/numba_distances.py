@@ -90,9 +90,7 @@ def distances(x: Any, c: Any, k: int, out: Any) -> None:
 
 
 @_pass_jit
-def nearest_two(
-    x: Any, points: Any, d0: Any, d1: Any, best: Any, second: Any, index: Any
-) -> None:
+def nearest_two(x: Any, points: Any, d0: Any, d1: Any, best: Any, second: Any, index: Any) -> None:
     """Least and second least squared distance of every row, and the index of the least.
 
     The number of features is a multiple of four, that of points even. Equal distances keep the

@@ -27,7 +27,7 @@ _MASK = np.int64(~((1 << 41) - 1))
 
 @intrinsic  # type: ignore[misc]
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, rounded once."""
+    """Return a·b + c, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.fma(*arguments)
@@ -38,7 +38,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 @jit
 def two_sum(a: float, b: float) -> tuple[float, float]:
-    """a + b as the rounded sum and its error."""
+    """Return a + b as the rounded sum and its error."""
     total = a + b
     virtual = total - a
     return total, (a - (total - virtual)) + (b - virtual)
@@ -84,7 +84,7 @@ def rn12(value: float) -> float:
 
 @jit
 def rounded(high: float, low: float, error: float, narrow: bool) -> tuple[float, bool]:
-    """high + low, known within `error`, rounded once; says whether that is certain.
+    """Round high + low, known within `error`, once; says whether that is certain.
 
     An error of zero means that the sum is exact.
     """
@@ -114,5 +114,3 @@ def quotient(a: float, b: float, c: float, n: float) -> tuple[float, float, floa
     if c == 0 and lost == 0 and fma(low, n, -rest) == 0:
         return high, low, 0.0
     return high, low, 8 * UNIT * abs(low) + 2 * (abs(c) + abs(lost)) / n + 4 * UNIT**2 * abs(high)
-
-

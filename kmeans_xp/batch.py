@@ -1,0 +1,254 @@
+"""A batch of independent problems in one call, each with the bits of its own single run."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
+from kmeans_xp.blocks.tiny import TinySolver, tiny_solver
+from kmeans_xp.exceptions import convergence_warning
+from kmeans_xp.problems import Problems, check_init, check_numbers_of_clusters
+from kmeans_xp.result import BatchResult, KMeansResult
+from kmeans_xp.seeding import batch_seeds
+from kmeans_xp.validation import check_init_name, outside
+
+__all__ = ["Single", "kmeans_batch", "predict_batch"]
+
+#: fits one problem: (rows, n_clusters, init, weights, seed)
+Single = Callable[[Any, int, Any, Any, Any], KMeansResult]
+# Raw words and rows that a pass over tiny problems may hold.
+_WORDS, _ROWS = 1 << 21, 1 << 22
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What all problems share."""
+
+    init: Any
+    n_init: int
+    max_iter: int
+    tol: float
+
+
+def kmeans_batch(
+    problems: Problems,
+    n_clusters: Any,
+    *,
+    init: Any,
+    n_init: int,
+    max_iter: int,
+    tol: float,
+    random_state: Any,
+    single: Single,
+    tiny: bool,
+    on_done: Callable[[int], None],
+) -> BatchResult:
+    """Fit every problem.
+
+    Parameters
+    ----------
+    problems : Problems
+    n_clusters : int, or array of int, shape (B,)
+    init : name, array of shape (K, D) or (B, K, D), or callable
+    n_init, max_iter, tol, random_state
+        Checked arguments of `kmeans`.
+    single : callable
+        Fits one problem.
+    tiny : bool
+        Whether compiled kernels may fit tiny problems.
+    on_done : callable
+        Called with the number of problems that were finished.
+    """
+    clusters = check_numbers_of_clusters(n_clusters, problems)
+    check_init_name(init)
+    named = isinstance(init, str) or callable(init)
+    given = init if named else check_init(init, clusters, problems)
+    settings = _Settings(given, n_init, max_iter, tol)
+    out = _Out(problems, clusters)
+    seeds = None if not named else batch_seeds(random_state, len(problems))
+    solver = tiny_solver(problems.x) if tiny and problems.w is None and not callable(init) else None
+    left = np.arange(len(problems))
+    if solver is not None:
+        left = _fit_tiny(solver, problems, clusters, settings, seeds, out)
+        on_done(len(problems) - len(left))
+    for b in left.tolist():
+        k = int(clusters[b])
+        first = given if named else given[b if len(given) > 1 else 0, :k]
+        seed = None if seeds is None else seeds[b]
+        out.put(b, single(problems.rows(b), k, first, problems.weights(b), seed))
+        on_done(1)
+    _warn_if_few(out, problems, clusters)
+    return out.result()
+
+
+class _Out:
+    """The results, filled problem by problem."""
+
+    def __init__(self, problems: Problems, clusters: np.ndarray) -> None:
+        self.problems, self.clusters = problems, clusters
+        count, most = len(problems), int(clusters.max())
+        dtype = centroid_dtype(problems.like)
+        self.labels = np.full(tuple(problems.x.shape[:-1]), -1, dtype=np.int32)
+        self.centroids = np.zeros((count, most, problems.n_features), dtype=dtype)
+        self.inertia, self.n_iter = np.zeros(count), np.zeros(count, dtype=np.int64)
+        self.converged = np.zeros(count, dtype=bool)
+
+    def labels_of(self, b: int) -> np.ndarray:
+        """Labels of one problem, a view."""
+        lo, n = int(self.problems.first[b]), int(self.problems.sizes[b])
+        return self.labels[b, :n] if self.problems.padded else self.labels[lo : lo + n]
+
+    def put(self, b: int, found: KMeansResult) -> None:
+        """Take the outcome of one problem."""
+        self.labels_of(b)[:] = to_numpy(found.labels)
+        self.centroids[b, : self.clusters[b]] = to_numpy(found.centroids)
+        self.inertia[b], self.n_iter[b] = found.inertia, found.n_iter
+        self.converged[b] = found.converged
+
+    def result(self) -> BatchResult:
+        """All of them, in the namespace of the data."""
+        like = self.problems.like
+        unused = np.arange(self.centroids.shape[1]) >= self.clusters[:, None]
+        # copies of the first lose every tie against it: `predict` needs no mask
+        self.centroids = np.where(unused[:, :, None], self.centroids[:, :1], self.centroids)
+        return BatchResult(
+            from_numpy(self.labels, like),
+            from_numpy(self.centroids, like),
+            self.inertia,
+            self.n_iter,
+            self.converged,
+            np.array(self.clusters),
+            self.problems.first if not self.problems.padded else None,
+            self.problems.sizes,
+        )
+
+
+def _fit_tiny(
+    solver: TinySolver,
+    problems: Problems,
+    clusters: np.ndarray,
+    settings: _Settings,
+    seeds: Any,
+    out: _Out,
+) -> np.ndarray:
+    """Fit the tiny problems; indices of those that are left to do one by one."""
+    tiny = solver.suits(problems.sizes, problems.n_features)
+    most = int(clusters.max())
+    n_words = 0 if seeds is None else settings.n_init * (most * (2 + int(math.log(most))) + 1)
+    step = max(1, _WORDS // max(1, n_words))
+    for begin, end in problems.chunks(_ROWS):
+        for lo in range(begin, end, step):
+            hi = min(lo + step, end)
+            which = lo + np.flatnonzero(tiny[lo:hi])
+            if not which.size:
+                continue
+            start, words = settings.init, np.zeros((1, 1), dtype=np.uint64)
+            if seeds is None:
+                start = start[which] if len(start) > 1 else np.repeat(start, len(which), axis=0)
+            else:
+                words = np.stack([np.random.PCG64(seeds[b]).random_raw(n_words) for b in which])
+            rows, first = problems.flat(lo, hi)
+            labels, centroids, inertia, n_iter, converged = solver.fit(
+                rows,
+                first[which - lo],
+                problems.sizes[which],
+                clusters[which],
+                start,
+                words,
+                settings.n_init,
+                settings.max_iter,
+                settings.tol,
+                out.centroids.dtype,
+            )
+            decided = n_iter >= 0
+            tiny[which[~decided]] = False
+            done = which[decided]
+            _store_labels(problems, out.labels, labels, lo, first, done)
+            out.centroids[done, : centroids.shape[1]] = centroids[decided]
+            out.inertia[done], out.n_iter[done] = inertia[decided], n_iter[decided]
+            out.converged[done] = converged[decided]
+    return np.flatnonzero(~tiny)
+
+
+def _store_labels(
+    problems: Problems,
+    target: np.ndarray,
+    labels: np.ndarray,
+    lo: int,
+    first: np.ndarray,
+    done: np.ndarray,
+) -> None:
+    """Copy the labels of some problems from those of the rows of a chunk that begins with `lo`."""
+    if problems.padded:
+        n = problems.x.shape[1]
+        part = labels.reshape(-1, n)[done - lo]
+        part[np.arange(n) >= problems.sizes[done][:, None]] = -1
+        target[done] = part
+        return
+    for b in done.tolist():
+        size, begin, place = int(problems.sizes[b]), int(problems.first[b]), int(first[b - lo])
+        target[begin : begin + size] = labels[place : place + size]
+
+
+def _warn_if_few(out: _Out, problems: Problems, clusters: np.ndarray) -> None:
+    """Warn once if problems ended with fewer clusters than were asked for."""
+    most = int(clusters.max())
+    owner = np.repeat(np.arange(len(problems)), problems.sizes)
+    labels = out.labels[out.labels >= 0] if problems.padded else out.labels
+    counts = np.bincount(owner * most + labels, minlength=len(problems) * most)
+    found = np.count_nonzero(counts.reshape(-1, most), axis=1)
+    few = np.flatnonzero(found < clusters)
+    if few.size:
+        warnings.warn(
+            f"{few.size} of {len(problems)} problems have fewer distinct clusters than "
+            f"n_clusters, the first of them problem {few[0]} ({found[few[0]]} of "
+            f"{clusters[few[0]]}). Possibly due to duplicate points in X.",
+            convergence_warning(),
+            stacklevel=outside(),
+        )
+
+
+def predict_batch(
+    problems: Problems, centroids: Any, single: Callable[[Any, Any], Any], tiny: bool
+) -> Any:
+    """Labels of every problem's rows by its own centroids; -1 for padding.
+
+    Parameters
+    ----------
+    problems : Problems
+    centroids : array, shape (K, D) or (B, K, D)
+    single : callable
+        Labels one problem: (rows, centroids).
+    tiny : bool
+        Whether compiled kernels may be used.
+    """
+    shape = tuple(np.shape(centroids))
+    n_clusters = shape[-2] if len(shape) in (2, 3) else 1
+    clusters = np.full(len(problems), n_clusters)
+    given = check_init(centroids, clusters, problems, "centroids")
+    given = np.broadcast_to(given, (len(problems), *given.shape[1:]))
+    labels = np.full(tuple(problems.x.shape[:-1]), -1, dtype=np.int32)
+    suits = np.zeros(len(problems), dtype=bool)
+    solver = tiny_solver(problems.x) if tiny else None
+    if solver is not None:
+        suits = solver.suits(problems.sizes, problems.n_features)
+        for lo, hi in problems.chunks(_ROWS):
+            which = lo + np.flatnonzero(suits[lo:hi])
+            if not which.size:
+                continue
+            rows, first = problems.flat(lo, hi)
+            found, decided = solver.predict(
+                rows, first[which - lo], problems.sizes[which], given[which], given.dtype
+            )
+            suits[which[~decided]] = False
+            _store_labels(problems, labels, found, lo, first, which[decided])
+    out = Problems(labels[..., None], None, problems.first, problems.sizes)
+    for b in np.flatnonzero(~suits).tolist():
+        out.rows(b)[:, 0] = to_numpy(single(problems.rows(b), given[b]))
+    return from_numpy(labels, problems.like)

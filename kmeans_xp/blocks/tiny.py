@@ -1,0 +1,148 @@
+"""Tiny problems of a batch in host memory: each is fitted inside a compiled kernel, in threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends import forced_generic
+from kmeans_xp.backends.cpu import kernels, thread_count
+
+__all__ = ["TinySolver", "tiny_solver"]
+
+# Values of a problem that still counts as tiny: its rows and their exact levels stay in cache.
+_MOST_ENTRIES = 1 << 15
+# Problems a worker takes at a time.
+_TOGETHER = 64
+
+
+def tiny_solver(x: Any) -> TinySolver | None:
+    """Solver for problems in this array; None where there is no numba, or it is not to be used."""
+    if not isinstance(x, np.ndarray) or forced_generic() or kernels(x) is None:
+        return None
+    from kmeans_xp.backends import numba_batch
+
+    return TinySolver(numba_batch)
+
+
+class TinySolver:
+    """Fits and labels tiny problems in threads; those that it cannot decide it leaves."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+
+    def suits(self, sizes: np.ndarray, n_features: int) -> np.ndarray:
+        """Which problems are tiny."""
+        if n_features > self._module.MOST_FEATURES:
+            return np.zeros(len(sizes), dtype=bool)
+        most = min(self._module.MOST_ROWS, _MOST_ENTRIES // n_features)
+        return np.asarray(sizes <= most)
+
+    def fit(
+        self,
+        rows: np.ndarray,
+        first: np.ndarray,
+        sizes: np.ndarray,
+        clusters: np.ndarray,
+        start: np.ndarray | str,
+        words: np.ndarray,
+        n_init: int,
+        max_iter: int,
+        tol: float,
+        dtype: np.dtype[Any],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, centroids, inertia, iterations (-1: left undecided) and convergence.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (M, D)
+        first, sizes, clusters : ndarray of int64, shape (B,)
+            First row, rows and clusters of each problem.
+        start : ndarray of shape (B, K, D), or name
+            Given centroids, or how to start.
+        words : ndarray of uint64, shape (B, W)
+            Raw words of each problem's stream.
+        n_init, max_iter, tol
+            As for `kmeans`.
+        dtype : numpy.dtype
+            Of the centroids.
+        """
+        module, count = self._module, len(first)
+        codes = {"random": module.RANDOM, "k-means++": module.PLUS_PLUS}
+        code = codes[start] if isinstance(start, str) else module.GIVEN
+        given = np.zeros((1, 1, 1)) if isinstance(start, str) else start.astype(np.float64)
+        rows = self._readable(rows, dtype)
+        labels = np.empty(len(rows), dtype=np.int32)
+        centroids = np.zeros((count, int(clusters.max()), rows.shape[1]))
+        inertia, n_iter = np.zeros(count), np.empty(count, dtype=np.int64)
+        converged = np.zeros(count, dtype=bool)
+
+        def run(lo: int) -> None:
+            module.solve(
+                rows,
+                first,
+                sizes,
+                clusters,
+                code,
+                given,
+                words,
+                n_init,
+                max_iter,
+                tol,
+                dtype == np.float32,
+                lo,
+                min(lo + _TOGETHER, count),
+                labels,
+                centroids,
+                inertia,
+                n_iter,
+                converged,
+            )
+
+        _each(run, count)
+        return labels, centroids.astype(dtype), inertia, n_iter, converged
+
+    def predict(
+        self,
+        rows: np.ndarray,
+        first: np.ndarray,
+        sizes: np.ndarray,
+        centroids: np.ndarray,
+        dtype: np.dtype[Any],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of the rows, and which problems were decided."""
+        rows, points = self._readable(rows, dtype), centroids.astype(np.float64)
+        labels = np.empty(len(rows), dtype=np.int32)
+        decided = np.empty(len(first), dtype=bool)
+
+        def run(lo: int) -> None:
+            hi = min(lo + _TOGETHER, len(first))
+            self._module.label(
+                rows, first, sizes, points, dtype == np.float32, lo, hi, labels, decided
+            )
+
+        _each(run, len(first))
+        return labels, decided
+
+    @staticmethod
+    def _readable(rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        """Rows in the dtype of the centroids, which holds them exactly; the kernels want them
+        read-only.
+        """
+        view = np.ascontiguousarray(rows, dtype=dtype).view()
+        view.flags.writeable = False
+        return view
+
+
+def _each(run: Any, count: int) -> None:
+    starts = range(0, count, _TOGETHER)
+    threads = min(thread_count(), len(starts))
+    if threads < 2:
+        for lo in starts:
+            run(lo)
+        return
+    with ThreadPoolExecutor(threads, "kmeans_xp") as pool:
+        list(pool.map(run, starts))

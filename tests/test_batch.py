@@ -1,0 +1,295 @@
+"""Batches of problems: every problem has the bits of its own single run, in every layout."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kmeans_xp
+from kmeans_xp import BatchResult, ConvergenceWarning, kmeans, predict
+
+numba = pytest.mark.parametrize("compiled", ["0", "1"])
+
+
+@pytest.fixture(autouse=True)
+def _numba(request, monkeypatch):
+    """Whether compiled kernels fit tiny problems."""
+    choice = (
+        request.node.callspec.params.get("compiled") if hasattr(request.node, "callspec") else 0
+    )
+    if choice == "1":
+        pytest.importorskip("numba")
+    if choice:
+        monkeypatch.setenv("KMEANS_XP_NUMBA", choice)
+
+
+def same(found, expected):
+    assert np.array_equal(np.asarray(found.labels), np.asarray(expected.labels))
+    a, b = np.asarray(found.centroids), np.asarray(expected.centroids)
+    assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    assert found.inertia == expected.inertia
+    assert (found.n_iter, found.converged) == (expected.n_iter, expected.converged)
+
+
+def data(kind="normal", shape=(6, 40, 3), dtype=np.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape)
+    if kind == "lattice":
+        x = np.round(x * 2)
+    if kind == "offset":
+        x += 1e6
+    if kind == "decades":
+        x *= 10.0 ** rng.integers(-12, 12, size=shape[2])
+    return x.astype(dtype)
+
+
+def seeds(random_state, count):
+    return np.random.SeedSequence(random_state).spawn(count)
+
+
+KINDS = ("normal", "lattice", "offset", "decades")
+
+
+@numba
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_every_problem_is_its_single_run(compiled, kind, dtype, init):
+    x = data(kind, dtype=dtype)
+    result = kmeans(x, 4, init=init, n_init=2, random_state=5)
+    assert isinstance(result, BatchResult) and len(result) == 6
+    for b, seed in enumerate(seeds(5, 6)):
+        same(result[b], kmeans(x[b], 4, init=init, n_init=2, random_state=seed))
+    assert np.array_equal(predict(x, result.centroids), result.labels)
+
+
+@numba
+@pytest.mark.parametrize("tol", [0.0, 1e-4, 0.5])
+@pytest.mark.parametrize("max_iter", [1, 3, 300])
+def test_stop_rules(compiled, tol, max_iter):
+    x = data(dtype=np.float64, shape=(5, 50, 2))
+    result = kmeans(x, 5, tol=tol, max_iter=max_iter, random_state=1)
+    for b, seed in enumerate(seeds(1, 5)):
+        same(result[b], kmeans(x[b], 5, tol=tol, max_iter=max_iter, random_state=seed))
+
+
+@numba
+def test_given_starts_of_each_problem_or_shared(compiled):
+    x = data()
+    own = kmeans(x, 3, init=x[:, 5:8])
+    shared = kmeans(x, 3, init=x[0, :3])
+    for b in range(len(x)):
+        same(own[b], kmeans(x[b], 3, init=x[b, 5:8]))
+        same(shared[b], kmeans(x[b], 3, init=x[0, :3]))
+
+
+@numba
+@pytest.mark.parametrize("dtype", [np.float16, np.int32, np.uint8, ">f4"])
+def test_other_dtypes(compiled, dtype):
+    x = np.abs(data("lattice") * 3).astype(dtype)
+    result = kmeans(x, 3, random_state=0)
+    for b, seed in enumerate(seeds(0, len(x))):
+        same(result[b], kmeans(x[b], 3, random_state=seed))
+
+
+@numba
+def test_padded_and_flat_rows_agree(compiled):
+    x, lengths, clusters = data(), np.array([40, 7, 1, 23, 40, 12]), np.array([4, 7, 1, 2, 3, 1])
+    padded = x.copy()
+    for b, n in enumerate(lengths):
+        padded[b, n:] = np.nan  # padding may hold anything
+    flat = np.concatenate([x[b, :n] for b, n in enumerate(lengths)])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    one = kmeans(padded, clusters, lengths=lengths, random_state=2)
+    two = kmeans(flat, clusters, offsets=offsets, random_state=2)
+    for b, seed in enumerate(seeds(2, 6)):
+        n = lengths[b]
+        expected = kmeans(x[b, :n], int(clusters[b]), random_state=seed)
+        same(one[b], expected)
+        same(two[b], expected)
+        assert (np.asarray(one.labels)[b, n:] == -1).all()
+    assert np.isfinite(one.centroids).all()
+    assert one.n_clusters_used.tolist() == clusters.tolist()
+    assert np.array_equal(predict(flat, two.centroids, offsets=offsets), two.labels)
+    assert np.array_equal(predict(padded, one.centroids, lengths=lengths), one.labels)
+
+
+@numba
+def test_weights(compiled):
+    x = data()
+    w = np.random.default_rng(1).integers(0, 3, size=x.shape[:2]).astype(np.float32)
+    result = kmeans(x, 3, sample_weight=w, random_state=4)
+    for b, seed in enumerate(seeds(4, 6)):
+        same(result[b], kmeans(x[b], 3, sample_weight=w[b], random_state=seed))
+
+
+@numba
+def test_empty_clusters_and_duplicates(compiled):
+    x = np.zeros((3, 6, 2))
+    x[1, :3] = 1
+    x[2] = data(shape=(1, 6, 2), dtype=np.float64)[0]
+    far = np.array([[0.0, 0.0], [1e3, 1e3], [2e3, 2e3]])
+    with pytest.warns(ConvergenceWarning, match="2 of 3 problems"):
+        result = kmeans(x, 3, init=far)
+    for b in range(2):
+        with pytest.warns(ConvergenceWarning):
+            same(result[b], kmeans(x[b], 3, init=far))
+    same(result[2], kmeans(x[2], 3, init=far))
+
+
+@numba
+def test_values_beyond_the_kernels_range(compiled):
+    x = data(dtype=np.float64, shape=(4, 20, 2))
+    x[0] *= 1e200
+    x[1] *= 1e-200
+    x[2, 0, 0] = 1e300
+    result = kmeans(x, 2, random_state=0)
+    for b, seed in enumerate(seeds(0, 4)):
+        same(result[b], kmeans(x[b], 2, random_state=seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 30),
+    st.integers(1, 9),
+    st.integers(1, 6),
+    st.sampled_from(KINDS),
+    st.sampled_from([np.float32, np.float64]),
+    st.integers(0, 2**32),
+)
+def test_tiny_problems_property(n, d, k, kind, dtype, seed):
+    pytest.importorskip("numba")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KMEANS_XP_NUMBA", "1")
+        x, k = data(kind, (2, n, d), dtype, seed), min(n, k)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            result = kmeans(x, k, random_state=seed, tol=0.0)
+            patch.setenv("KMEANS_XP_NUMBA", "0")
+            for b, child in enumerate(seeds(seed, 2)):
+                same(result[b], kmeans(x[b], k, random_state=child, tol=0.0))
+
+
+def test_kernels_decide_most_problems(monkeypatch):
+    pytest.importorskip("numba")
+    from kmeans_xp.blocks.tiny import tiny_solver
+
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = data(shape=(50, 64, 4))
+    solver = tiny_solver(x)
+    sizes = np.full(50, 64)
+    assert solver.suits(sizes, 4).all()
+    *_, n_iter, _ = solver.fit(
+        x.reshape(-1, 4), np.arange(50) * 64, sizes, np.full(50, 4), x[:, :4],
+        np.zeros((1, 1), np.uint64), 1, 300, 1e-4, np.dtype(np.float32),
+    )  # fmt: skip
+    assert (n_iter > 0).all()
+
+
+def test_libraries(library):
+    x = data()
+    given = library.asarray(x)
+    expected = kmeans(x, 3, random_state=0)
+    result = kmeans(given, 3, random_state=0)
+    assert library.owns(result.labels) and library.owns(result.centroids)
+    for b in range(len(x)):
+        one, two = result[b], expected[b]
+        assert np.array_equal(library.numpy(one.labels), two.labels)
+        assert library.numpy(one.centroids).tobytes() == two.centroids.tobytes()
+        assert (one.inertia, one.n_iter) == (two.inertia, two.n_iter)
+    labels = predict(given, result.centroids)
+    assert library.owns(labels) and np.array_equal(library.numpy(labels), expected.labels)
+
+
+def test_many_problems_in_threads(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = data(shape=(300, 16, 2))
+    outcomes = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("KMEANS_XP_NUM_THREADS", threads)
+        outcomes.append(kmeans(x, 2, random_state=0))
+    one, two = outcomes
+    assert one.labels.tobytes() == two.labels.tobytes()
+    assert one.centroids.tobytes() == two.centroids.tobytes()
+    assert one.inertia.tobytes() == two.inertia.tobytes()
+
+
+def test_seeds_of_any_kind():
+    x = data()
+    root = np.random.SeedSequence(7)
+    first = kmeans(x, 3, random_state=root)
+    again = kmeans(x, 3, random_state=root)  # the sequence is left as it was
+    named = kmeans(x, 3, random_state=7)
+    assert first.labels.tobytes() == again.labels.tobytes() == named.labels.tobytes()
+    drawn = int(np.random.RandomState(3).randint(0, 1 << 64, dtype=np.uint64))
+    one = kmeans(x, 3, random_state=np.random.RandomState(3))
+    assert one.labels.tobytes() == kmeans(x, 3, random_state=drawn).labels.tobytes()
+
+
+def test_callable_start():
+    x = data()
+
+    def start(rows, n_clusters, random_state):
+        return rows[random_state.permutation(len(rows))[:n_clusters]]
+
+    result = kmeans(x, 3, init=start, n_init=1, random_state=1)
+    for b, seed in enumerate(seeds(1, 6)):
+        same(result[b], kmeans(x[b], 3, init=start, n_init=1, random_state=seed))
+
+
+def nan_at(*place):
+    x = data()
+    x[place] = np.nan
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "error", "words"),
+    [
+        (nan_at(3, 4, 1), {}, ValueError, "problem 3 has nan in row 4, column 1"),
+        (data(), dict(n_clusters=41), ValueError, "problem 0 has 40 rows for 41"),
+        (data(), dict(n_clusters=[1, 2, 3, 4, 5, 0]), ValueError, "for problem 5 it is 0"),
+        (data(), dict(n_clusters=[1, 2]), TypeError, "6 integers"),
+        (data(), dict(n_clusters=2.5), TypeError, "n_clusters must be an integer"),
+        (data(), dict(lengths=[1, 2, 3]), ValueError, r"shape \(6,\)"),
+        (data(), dict(lengths=[1, 2, 3, 4, 5, 41]), ValueError, r"lengths\[5\] is 41"),
+        (data(), dict(lengths=np.ones(6)), TypeError, "lengths must be .* integers"),
+        (data()[0], dict(offsets=[0, 5, 5, 40]), ValueError, r"offsets\[2\] is 5"),
+        (data()[0], dict(offsets=[0, 30]), ValueError, "end with the 40 rows"),
+        (data()[0], dict(lengths=[40]), ValueError, "three-dimensional"),
+        (data(), dict(offsets=[0, 40]), ValueError, "two-dimensional"),
+        (data(), dict(lengths=[1] * 6, offsets=[0, 40]), ValueError, "not both"),
+        (data(), dict(init=np.zeros((2, 3))), ValueError, r"\(8, 3\)"),
+        (data(), dict(init="kmeans"), ValueError, "init must be"),
+        (data(), dict(sample_weight=np.ones(40)), ValueError, r"shape \(6, 40\)"),
+        (data(), dict(sample_weight=-np.ones((6, 40))), ValueError, "problem 0: sample_weight"),
+        (data(), dict(callback=print), ValueError, "callback is not for batches"),
+        (np.full((1, 9, 1), 1 << 60), {}, ValueError, r"within ±2\*\*53"),
+        (np.zeros((2, 0, 3)), {}, ValueError, "not empty"),
+    ],
+)
+def test_errors(x, arguments, error, words):
+    with pytest.raises(error, match=words):
+        kmeans(x, **arguments)
+
+
+def test_nothing_runs_before_all_are_checked(monkeypatch):
+    monkeypatch.setattr(kmeans_xp.batch, "tiny_solver", lambda x: pytest.fail("it ran"))
+    with pytest.raises(ValueError, match="problem 5"):
+        kmeans(nan_at(5, 39, 2), 2)
+
+
+def test_other_functions_say_where_batches_go():
+    with pytest.raises(ValueError, match="kmeans and predict take batches"):
+        kmeans_xp.kmeans_plusplus(data(), 2)
+
+
+def test_progress_bar_counts_problems(capsys):
+    pytest.importorskip("tqdm")
+    kmeans(data(), 2, random_state=0, progress=True)
+    assert "6/6" in capsys.readouterr().err

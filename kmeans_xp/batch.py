@@ -12,7 +12,7 @@ import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
 from kmeans_xp.blocks.tiny import TinySolver, tiny_solver
-from kmeans_xp.exceptions import convergence_warning
+from kmeans_xp.exceptions import convergence_category
 from kmeans_xp.problems import Problems, check_init, check_numbers_of_clusters
 from kmeans_xp.result import BatchResult, KMeansResult
 from kmeans_xp.seeding import batch_seeds
@@ -209,7 +209,7 @@ def _warn_if_few(out: _Out, problems: Problems, clusters: np.ndarray) -> None:
             f"{few.size} of {len(problems)} problems have fewer distinct clusters than "
             f"n_clusters, the first of them problem {few[0]} ({found[few[0]]} of "
             f"{clusters[few[0]]}). Possibly due to duplicate points in X.",
-            convergence_warning(),
+            convergence_category(),
             stacklevel=outside(),
         )
 

@@ -8,7 +8,7 @@ import warnings
 
 from kmeans_xp.validation import outside
 
-__all__ = ["ConvergenceWarning", "warn_of_few_clusters"]
+__all__ = ["ConvergenceWarning", "convergence_category", "warn_of_few_clusters"]
 
 
 class ConvergenceWarning(UserWarning):
@@ -25,12 +25,12 @@ def warn_of_few_clusters(found: int, n_clusters: int) -> None:
         warnings.warn(
             f"Number of distinct clusters ({found}) found smaller than n_clusters ({n_clusters}). "
             "Possibly due to duplicate points in X.",
-            _category(),
+            convergence_category(),
             stacklevel=outside(),
         )
 
 
-def _category() -> type[ConvergenceWarning]:
+def convergence_category() -> type[ConvergenceWarning]:
     """Return the class to warn with: scikit-learn's too if that was imported already."""
     if "sklearn.exceptions" not in sys.modules:
         return ConvergenceWarning

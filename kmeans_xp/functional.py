@@ -12,7 +12,7 @@ from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.batch import kmeans_batch, predict_batch
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
-from kmeans_xp.exceptions import convergence_warning, warn_of_few_clusters
+from kmeans_xp.exceptions import ConvergenceWarning, warn_of_few_clusters
 from kmeans_xp.lloyd import LoopResult, State, lloyd
 from kmeans_xp.problems import is_batch, open_problems
 from kmeans_xp.progress import Watch, check_progress, problem_bar
@@ -221,7 +221,7 @@ def _kmeans_batch(
         weights = None if w is None else from_numpy(w, rows)
         given = {**settings, "init": first, "sample_weight": weights, "random_state": seed}
         with warnings.catch_warnings():  # one warning speaks for all problems
-            warnings.simplefilter("ignore", convergence_warning())
+            warnings.simplefilter("ignore", ConvergenceWarning)
             found: KMeansResult = kmeans(rows, k, **given)
         return found
 

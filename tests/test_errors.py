@@ -68,7 +68,7 @@ def test_the_first_bad_value_is_named_for_any_block_size(rows):
     ("error", "words", "data"),
     [
         (ValueError, ["X", "(12,)", "reshape(-1, 1)", "reshape(1, -1)"], X[:, 0]),
-        (ValueError, ["X", "(12, 3, 1)", "two-dimensional"], X[:, :, None]),
+        (ValueError, ["X", "(12, 3, 1, 1)", "two-dimensional"], X[:, :, None, None]),
         (ValueError, ["X", "()", "two-dimensional"], np.float64(3)),
         (ValueError, ["X", "(0, 3)", "at least one row"], X[:0]),
         (ValueError, ["X", "(12, 0)", "one feature"], X[:, :0]),

@@ -363,7 +363,9 @@ def kmeans_plusplus(
     *,
     init_size: int | str = "auto",
     sample_weight: Any = None,
+    x_squared_norms: Any = None,
     random_state: Any = None,
+    n_local_trials: int | None = None,
 ) -> tuple[Any, Any]:
     """Choose starting centroids by greedy k-means++, as `kmeans` does.
 
@@ -371,6 +373,11 @@ def kmeans_plusplus(
     ----------
     X, n_clusters, init_size, sample_weight, random_state
         As for `kmeans`.
+    x_squared_norms : None
+        Ignored: scikit-learn's callers may pass it, but no squared norms are needed here.
+    n_local_trials : int, optional
+        Candidates for each centre after the first, of which the one that lowers the potential most
+        is taken; 2 + ⌊ln K⌋ by default, and 1 is k-means++ as first published.
 
     Returns
     -------
@@ -387,15 +394,26 @@ def kmeans_plusplus(
     References
     ----------
     D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kmeans_xp import kmeans_plusplus
+    >>> x = np.array([[0.0, 0.0], [0.0, 1.0], [9.0, 9.0], [9.0, 8.0]])
+    >>> centroids, indices = kmeans_plusplus(x, 2, random_state=0)
+    >>> bool((x[indices] == centroids).all())
+    True
     """
     x = as_array(X)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     size = check_init_size(init_size, n_clusters)
+    if n_local_trials is not None:
+        n_local_trials = check_count(n_local_trials, "n_local_trials")
     check_random_state(random_state)
     blocks = open_blocks(x, check_weights(sample_weight, x), centroid_dtype(x))
     words = Words(random_state)
     with blocks.session():
-        centroids, indices = plus_plus(blocks, n_clusters, words, size)
+        centroids, indices = plus_plus(blocks, n_clusters, words, size, n_local_trials)
     return from_numpy(centroids + centroids.dtype.type(0), x), from_numpy(indices, x)
 
 

@@ -183,12 +183,17 @@ def _scaled(words: np.ndarray, n: int) -> np.ndarray:
 
 
 def plus_plus(
-    blocks: Blocks, n_clusters: int, words: Words, init_size: int | str = "auto"
+    blocks: Blocks,
+    n_clusters: int,
+    words: Words,
+    init_size: int | str = "auto",
+    trials: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Greedy k-means++ on all rows, or on a sample of a large array.
 
     D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the
-    greedy variant with 2 + ⌊ln k⌋ trials a centre is the one that scikit-learn uses.
+    greedy variant with 2 + ⌊ln k⌋ trials a centre (unless told otherwise) is the one that
+    scikit-learn uses.
 
     Returns
     -------
@@ -199,24 +204,31 @@ def plus_plus(
     """
     limit = max(_INIT_ROWS, _ROWS_A_CLUSTER * n_clusters) if init_size == "auto" else int(init_size)
     weights = blocks.weights()
+    if trials is None:
+        trials = 2 + int(math.log(n_clusters))  # ln k is never near an integer, except ln 1
     if limit >= blocks.n_rows:
-        rows = _plus_plus_rows(blocks.potential(), blocks.n_rows, weights, n_clusters, words)
+        potential = blocks.potential()
+        rows = _plus_plus_rows(potential, blocks.n_rows, weights, n_clusters, words, trials)
     else:
         chosen = sample_rows(blocks.n_rows, limit, words)
         part = None if weights is None else weights[chosen]
         if part is not None and not part.any():
             part = None  # as if they had no weights
         potential = blocks.potential(chosen, weighted=part is not None)
-        rows = chosen[_plus_plus_rows(potential, limit, part, n_clusters, words)]
+        rows = chosen[_plus_plus_rows(potential, limit, part, n_clusters, words, trials)]
     return blocks.rows(rows), rows
 
 
 def _plus_plus_rows(
-    potential: Potential, n_rows: int, w: np.ndarray | None, n_clusters: int, words: Words
+    potential: Potential,
+    n_rows: int,
+    w: np.ndarray | None,
+    n_clusters: int,
+    words: Words,
+    trials: int,
 ) -> np.ndarray:
     """Positions of the chosen rows among the `n_rows` that `potential` speaks of."""
     weighted = RowSampler(n_rows, w)
-    trials = 2 + int(math.log(n_clusters))  # ln k is never near an integer, except ln 1
     rows = [weighted.draw(words)]
     if n_clusters > 1:
         potential.start(rows[0])

@@ -219,7 +219,11 @@ def random_rows(weights, n_clusters: int, words: Words) -> list[int]:
     return chosen
 
 
-def plus_plus_rows(rows, weights, n_clusters: int, words: Words, least: Fraction) -> list[int]:
+def plus_plus_rows(
+    rows, weights, n_clusters: int, words: Words, least: Fraction, trials: int | None = None
+) -> list[int]:
+    trials = trials or 2 + math.floor(math.log(n_clusters))
+
     def closer(distances, i):
         new = squared_distances(rows, [rows[i]])
         return [min(d, e) for d, (e,) in zip(distances, new, strict=True)]
@@ -238,7 +242,7 @@ def plus_plus_rows(rows, weights, n_clusters: int, words: Words, least: Fraction
         else:
             s = scale_of(p)
             q = integers(p, s)
-            candidates = [draw(words, q) for _ in range(2 + math.floor(math.log(n_clusters)))]
+            candidates = [draw(words, q) for _ in range(trials)]
             costs = [sum(integers(potentials(closer(distances, i)), s)) for i in candidates]
             chosen.append(candidates[costs.index(min(costs))])
         distances = closer(distances, chosen[-1])
@@ -254,7 +258,9 @@ def sampled_rows(n: int, size: int, words: Words) -> list[int]:
     return [i for i in range(n) if (i in few) == (2 * size <= n)]
 
 
-def kmeans_plusplus(X, n_clusters, *, init_size="auto", sample_weight=None, words: Words):
+def kmeans_plusplus(
+    X, n_clusters, *, init_size="auto", sample_weight=None, words: Words, n_local_trials=None
+):
     """The indices of the chosen rows."""
     rows, weights = as_rows(X), as_weights(sample_weight, len(X))
     least = cutoff(rows)
@@ -265,7 +271,7 @@ def kmeans_plusplus(X, n_clusters, *, init_size="auto", sample_weight=None, word
         some_weights = as_weights(None, len(some))
     elif sample_weight is not None:
         least *= Fraction(2) ** exponent(max(weights))
-    chosen = plus_plus_rows(some, some_weights, n_clusters, words, least)
+    chosen = plus_plus_rows(some, some_weights, n_clusters, words, least, n_local_trials)
     return [seen[i] for i in chosen]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_xp import kmeans, kmeans_plusplus, seeding
+import kmeans_xp
+from kmeans_xp import functional, kmeans, kmeans_plusplus, seeding
 from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.seeding import RowSampler, Words, _scaled, sample_rows
 
@@ -92,6 +95,43 @@ def test_large_data_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     rows = reference.kmeans_plusplus(x, 4, words=reference.Words(2), init_size=100)
     assert kmeans_plusplus(x, 4, random_state=2)[1].tolist() == rows
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3, 7, 40])
+def test_number_of_trials(trials: int) -> None:
+    x = np.random.PCG64(6).random_raw(120).astype(np.float64).reshape(60, 2)
+    expected = reference.kmeans_plusplus(x, 5, words=reference.Words(1), n_local_trials=trials)
+    for backend in ("auto", "generic"):
+        with environment(backend=backend):
+            _, rows = kmeans_plusplus(x, 5, random_state=1, n_local_trials=trials)
+        assert rows.tolist() == expected
+
+
+def test_arguments_of_scikit_learn_are_taken() -> None:
+    cluster = pytest.importorskip("sklearn.cluster")
+    x = np.random.PCG64(6).random_raw(120).astype(np.float64).reshape(60, 2) * 2.0**-64
+    options = {
+        "sample_weight": np.ones(60),
+        "x_squared_norms": (x * x).sum(axis=1),
+        "random_state": 3,
+        "n_local_trials": 4,
+    }
+    for module in (kmeans_xp, cluster):
+        centers, rows = module.kmeans_plusplus(x, 5, **options)
+        assert np.array_equal(x[rows], centers)
+    assert set(inspect.signature(cluster.kmeans_plusplus).parameters) <= set(
+        inspect.signature(kmeans_plusplus).parameters
+    )
+
+
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_number_of_trials_is_checked(value: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="n_local_trials"):
+        kmeans_plusplus(np.zeros((3, 1)), 2, n_local_trials=value)
+
+
+def test_examples_of_the_functions() -> None:
+    assert doctest.testmod(functional).failed == 0
 
 
 def test_sampled_rows_may_all_lack_weight() -> None:

@@ -21,7 +21,8 @@ from kmeans_xp.exact.bounds import (
     is_exact_grid,
     score_bound,
 )
-from kmeans_xp.exact.predicate import compare_scores
+from kmeans_xp.exact.metric import EUCLIDEAN, Metric
+from kmeans_xp.exact.unit import UNIT_ERROR, norm_excess
 
 __all__ = ["Assigned", "Centers", "assign_rows", "choose_frame", "prepare", "resolve"]
 
@@ -78,6 +79,10 @@ class Centers:
         and |x̂| < limit.
     far_norm : float
         Smallest norm of the centroids left to the triangle inequality.
+    metric : Metric
+    spread : float
+        At most how far the |c|² of two centroids of a fit differ where labels do not depend on
+        them, in the scale of the frame: 0 for the Euclidean metric.
     """
 
     values: np.ndarray
@@ -90,11 +95,13 @@ class Centers:
     offset: float
     limit: float
     far_norm: float
-    _scaled: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    metric: Metric
+    spread: float
+    _scaled: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
-    def scaled(self, middle: np.ndarray, largest: float) -> tuple[int, np.ndarray, np.ndarray]:
-        """Return an exponent above all values, the centroids less `middle` in that scale, and their
-        squares.
+    def scaled(self, middle: np.ndarray, largest: float) -> tuple[int, tuple[np.ndarray, ...]]:
+        """Return an exponent above all values; in that scale the centroids less `middle`, their
+        squares, what their scores have beside x·c, and the size of its terms.
 
         Computed once for each exponent that the rows of an iteration bring.
         """
@@ -102,12 +109,19 @@ class Centers:
         exponent = math.frexp(top)[1]
         if exponent not in self._scaled:
             points = np.ldexp(self.values.astype(np.float64), -exponent)
-            points -= np.ldexp(middle, -exponent)
-            self._scaled[exponent] = points, np.einsum("ij,ij->i", points, points)
-        return exponent, *self._scaled[exponent]
+            center = np.ldexp(middle, -exponent)
+            points -= center
+            squares = np.einsum("ij,ij->i", points, points)
+            bias, size = -0.5 * squares, squares
+            if self.metric.spherical:  # x·c but for terms that all centroids share
+                bias, size = points @ center, np.sqrt(squares * (center @ center))
+            self._scaled[exponent] = points, squares, bias, size
+        return exponent, self._scaled[exponent]
 
 
-def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Centers:
+def prepare(
+    centroids: np.ndarray, frame: Frame, input_unit: float = 0.0, metric: Metric = EUCLIDEAN
+) -> Centers:
     """Merge equal centroids, build the fast pass's tile and its error bound."""
     seen: dict[bytes, int] = {}
     for k, row in enumerate(centroids):
@@ -123,14 +137,19 @@ def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Cen
         near = ~(norms > _FAR * np.sort(norms)[len(norms) // 2])
         exact -= rounded
         error = np.sqrt(np.einsum("ij,ij->i", exact, exact)) * (1 + 1e-9) + 2 * FLOAT64 * norms
-        bias = (-0.5 * squares).astype(np.float32)
+        shift, largest_shift, spread = _score_shift(values, frame.scale, metric)
+        bias = (shift - 0.5 * squares).astype(np.float32)
     points = rounded
     if not near.all():
         rounded = np.where(near[:, None], rounded, np.float32(0))
         bias[~near] = _OUT_OF_REACH
     norm, far_norm = float(norms[near].max()), float(norms[~near].min(initial=math.inf))
-    bound = score_bound(values.shape[1], norm, float(error[near].max()), input_unit=input_unit)
-    reach = (far_norm - norm) / 2 * (1 - 1e-6)  # closer rows are nearer to every near centroid
+    largest_error = float(error[near].max())
+    bound = score_bound(
+        values.shape[1], norm, largest_error, input_unit=input_unit, shift=largest_shift
+    )
+    # closer rows are nearer to every near centroid
+    reach = (far_norm - norm - spread / (far_norm + norm)) / 2 * (1 - 1e-6)
     limit = min(reach, _LARGEST_SCORE / max(norm, 1e-30), 1e18)
     if not (norm * norm < _LARGEST_SCORE and math.isfinite(bound.slope + bound.offset)):
         limit = -math.inf
@@ -138,7 +157,23 @@ def prepare(centroids: np.ndarray, frame: Frame, input_unit: float = 0.0) -> Cen
     widen = 2 * (1 + 4 * FLOAT32)
     tile = Tile(rounded, bias)
     slope, offset = bound.slope * widen, bound.offset * widen
-    return Centers(values, first, frame, tile, points, error, slope, offset, limit, far_norm)
+    return Centers(
+        values, first, frame, tile, points, error, slope, offset, limit, far_norm, metric, spread
+    )
+
+
+def _score_shift(
+    values: np.ndarray, scale: float, metric: Metric
+) -> tuple[np.ndarray | float, float, float]:
+    """What makes x·c − |c|²/2 the score of this metric, its largest size, and `Centers.spread`."""
+    if not metric.spherical:
+        return 0.0, 0.0, 0.0
+    excess, slack = norm_excess(values)
+    unit = np.float64(scale) ** 2
+    # float32 rounds its own 2**-24 off the size: this pays for the float64 slack
+    largest = unit * (0.5 * float(np.abs(excess).max()) + slack / FLOAT32)
+    spread = 2 * UNIT_ERROR[values.dtype] * unit
+    return 0.5 * unit * excess, float(largest), float(spread)
 
 
 @dataclass(frozen=True)
@@ -218,7 +253,8 @@ def resolve(rows: np.ndarray, centers: Centers) -> np.ndarray:
         batch = max(1, _RECHECK_ENTRIES // (8 * rows.shape[1]))
         for i in range(0, len(still), batch):
             s, r = still[i : i + batch], rival[i : i + batch]
-            sign = compare_scores(rows[open_rows[s]], values[r], values[current[s]])
+            some = rows[open_rows[s]]
+            sign = centers.metric.compare(some, values[r], values[current[s]])
             current[s] = np.where(sign > 0, r, current[s])
     nearest[open_rows] = current
     return nearest
@@ -230,11 +266,11 @@ def _float64_candidates(rows: np.ndarray, centers: Centers) -> np.ndarray:
     frame = centers.frame
     middle = frame.center.astype(np.float64) / frame.scale
     largest = float(np.abs(rows).max())
-    exponent, c, center_squares = centers.scaled(middle, largest)
+    exponent, (c, center_squares, bias, bias_size) = centers.scaled(middle, largest)
     x = np.ldexp(rows.astype(np.float64), -exponent) - np.ldexp(middle, -exponent)
     norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-    scores = x @ c.T - 0.5 * center_squares
-    products = norms * np.sqrt(center_squares) + center_squares
+    scores = x @ c.T + bias
+    products = norms * np.sqrt(center_squares) + bias_size
     error = 3 * gamma(n_features + 12, FLOAT64) * products + TINY64
     candidates = scores + error >= (scores - error).max(axis=1)[:, None]
     if (candidates.sum(axis=1) > 1).any() and is_exact_grid(n_features, rows, values, middle):

@@ -25,6 +25,7 @@ from kmeans_xp.validation import (
     check_count,
     check_device,
     check_init_size,
+    check_metric,
     check_n_clusters,
     check_n_init,
     check_random_state,
@@ -46,6 +47,7 @@ def kmeans(
     max_iter: int = 300,
     tol: float = 1e-4,
     sample_weight: Any = None,
+    metric: str = "euclidean",
     random_state: Any = None,
     algorithm: str = "auto",
     device: str | None = None,
@@ -88,6 +90,10 @@ def kmeans(
         nothing moves or no label changes.
     sample_weight : array, shape (N,), optional
         Weights of the rows, non-negative: float32 or float64 as given, anything else as float64.
+    metric : {"euclidean", "cosine"}
+        "cosine" is spherical k-means (Dhillon & Modha 2001): rows and centroids count by their
+        direction alone, each row goes to the centroid of largest cosine, and the inertia is
+        Σ w (1 − cosine). Works on a copy of X with rows of length 1; refuses rows of zeros.
     random_state : None, int, SeedSequence, RandomState or Generator
         Seed of the start.
     algorithm : {"auto", "lloyd", "hamerly", "elkan"}
@@ -128,6 +134,9 @@ def kmeans(
     ----------
     S. P. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982).
 
+    I. S. Dhillon, D. S. Modha, "Concept decompositions for large sparse text data using
+    clustering", Machine Learning 42 (2001).
+
     Examples
     --------
     >>> import numpy as np
@@ -151,6 +160,7 @@ def kmeans(
             n_init=n_init,
             max_iter=max_iter,
             tol=tol,
+            metric=metric,
             random_state=random_state,
             algorithm=algorithm,
             device=device,
@@ -161,14 +171,15 @@ def kmeans(
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
     algorithm = check_algorithm(algorithm)
     check_device(device)
-    start = Start(x, init, n_clusters, init_size)
+    measure = check_metric(metric)
+    start = Start(x, init, n_clusters, init_size, measure)
     n_starts = _number_of_starts(n_init, init)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
     check_progress(progress)
     check_random_state(random_state)
     w = check_weights(sample_weight, x)
-    blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm)
+    blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
     words = Words(random_state)
     best: tuple[float, Any, Any, LoopResult] | None = None
     with blocks.session():
@@ -215,7 +226,9 @@ def _kmeans_batch(
     if not isinstance(init_size, str) or init_size != "auto":
         check_init_size(init_size, int(np.max(np.asarray(n_clusters))))
     settings["n_init"] = _number_of_starts(settings["n_init"], init)
-    problems = open_problems(X, lengths, offsets, sample_weight)
+    spherical = check_metric(settings["metric"]).spherical
+    problems = open_problems(X, lengths, offsets, sample_weight, directions=spherical)
+    plain = settings["device"] is None and init_size == "auto" and not settings["verbose"]
 
     def single(rows: Any, k: int, first: Any, w: Any, seed: Any) -> KMeansResult:
         weights = None if w is None else from_numpy(w, rows)
@@ -235,7 +248,7 @@ def _kmeans_batch(
             tol=tol,
             random_state=random_state,
             single=single,
-            tiny=settings["device"] is None and init_size == "auto" and not settings["verbose"],
+            tiny=plain and not spherical,
             on_done=on_done,
         )
 
@@ -244,6 +257,7 @@ def predict(
     X: Any,
     centroids: Any,
     *,
+    metric: str = "euclidean",
     device: str | None = None,
     lengths: Any = None,
     offsets: Any = None,
@@ -256,6 +270,8 @@ def predict(
         As for `kmeans`.
     centroids : array, shape (K, D) or (B, K, D)
         Any namespace and real dtype; rounded to float32 for float16, bfloat16 and float32 X.
+    metric : {"euclidean", "cosine"}
+        As for `kmeans`; "cosine" counts the directions of rows and centroids.
     device : {"cuda", None}
         As for `kmeans`.
     lengths, offsets : array of int, optional
@@ -273,22 +289,29 @@ def predict(
     """
     if is_batch(X, lengths, offsets):
         check_device(device)
-        problems = open_problems(X, lengths, offsets)
+        spherical = check_metric(metric).spherical
+        problems = open_problems(X, lengths, offsets, directions=spherical)
         return predict_batch(
-            problems, centroids, lambda rows, c: predict(rows, c, device=device), device is None
+            problems,
+            centroids,
+            lambda rows, c: predict(rows, c, metric=metric, device=device),
+            tiny=device is None and not spherical,
         )
-    _, blocks, given = _opened(X, centroids, device=device)
+    _, blocks, given = _opened(X, centroids, metric, device=device)
     with blocks.session():
         blocks.assign(blocks.place(given))
     return blocks.labels()
 
 
-def inertia(X: Any, centroids: Any, *, sample_weight: Any = None) -> float:
-    """Weighted sum of squared distances of the rows of X to their nearest centroid.
+def inertia(
+    X: Any, centroids: Any, *, sample_weight: Any = None, metric: str = "euclidean"
+) -> float:
+    """Weighted sum of squared distances (or of 1 − cosine) of the rows of X to their nearest
+    centroid.
 
     Parameters
     ----------
-    X, centroids
+    X, centroids, metric
         As for `predict`.
     sample_weight : array, shape (N,), optional
         Weights of the rows.
@@ -303,7 +326,7 @@ def inertia(X: Any, centroids: Any, *, sample_weight: Any = None) -> float:
     TypeError, ValueError
         For bad input, naming the argument.
     """
-    _, blocks, given = _opened(X, centroids, sample_weight)
+    _, blocks, given = _opened(X, centroids, metric, sample_weight)
     with blocks.session():
         handle = blocks.place(given)
         blocks.settle(handle)
@@ -327,17 +350,17 @@ def labelled_inertia(
     float
         The exact value, rounded once to float64.
     """
-    _, blocks, given = _opened(X, centroids, sample_weight)
+    _, blocks, given = _opened(X, centroids, "euclidean", sample_weight)
     with blocks.session():
         return blocks.labelled_inertia(labels, given)
 
 
-def distances(X: Any, centroids: Any) -> Any:
-    """Euclidean distances of every row of X to every centroid.
+def distances(X: Any, centroids: Any, *, metric: str = "euclidean") -> Any:
+    """Distances of every row of X to every centroid: Euclidean, or 1 − cosine.
 
     Parameters
     ----------
-    X, centroids
+    X, centroids, metric
         As for `predict`.
 
     Returns
@@ -345,14 +368,15 @@ def distances(X: Any, centroids: Any) -> Any:
     array, shape (N, K)
         In the namespace and on the device of X and the dtype of the centroids. Relative error about
         1e-7 in float32 and 1e-13 in float64; unlike labels and centroids these bits may differ
-        between machines.
+        between machines. 1 − cosine is taken of the rounded directions: it may be a rounding below
+        zero.
 
     Raises
     ------
     TypeError, ValueError
         For bad input, naming the argument.
     """
-    x, blocks, given = _opened(X, centroids)
+    x, blocks, given = _opened(X, centroids, metric)
     with blocks.session():
         return from_numpy(blocks.distances(given), x)
 
@@ -364,6 +388,7 @@ def kmeans_plusplus(
     init_size: int | str = "auto",
     sample_weight: Any = None,
     x_squared_norms: Any = None,
+    metric: str = "euclidean",
     random_state: Any = None,
     n_local_trials: int | None = None,
 ) -> tuple[Any, Any]:
@@ -371,7 +396,7 @@ def kmeans_plusplus(
 
     Parameters
     ----------
-    X, n_clusters, init_size, sample_weight, random_state
+    X, n_clusters, init_size, sample_weight, metric, random_state
         As for `kmeans`.
     x_squared_norms : None
         Ignored: scikit-learn's callers may pass it, but no squared norms are needed here.
@@ -382,7 +407,7 @@ def kmeans_plusplus(
     Returns
     -------
     centroids : array, shape (K, D)
-        Rows of X, float32 or float64.
+        Rows of X (their directions for "cosine"), float32 or float64.
     indices : array of int64, shape (K,)
         Which rows they are (int32 where the namespace has no int64).
 
@@ -410,7 +435,9 @@ def kmeans_plusplus(
     if n_local_trials is not None:
         n_local_trials = check_count(n_local_trials, "n_local_trials")
     check_random_state(random_state)
-    blocks = open_blocks(x, check_weights(sample_weight, x), centroid_dtype(x))
+    measure = check_metric(metric)
+    w = check_weights(sample_weight, x)
+    blocks = open_blocks(x, w, centroid_dtype(x), metric=measure)
     words = Words(random_state)
     with blocks.session():
         centroids, indices = plus_plus(blocks, n_clusters, words, size, n_local_trials)
@@ -418,14 +445,20 @@ def kmeans_plusplus(
 
 
 def _opened(
-    X: Any, centroids: Any, sample_weight: Any = None, device: str | None = None
+    X: Any,
+    centroids: Any,
+    metric: str,
+    sample_weight: Any = None,
+    device: str | None = None,
 ) -> tuple[Any, Blocks, np.ndarray]:
     """Check data and given centroids; returns X as an array, its blocks and the centroids."""
     x = as_array(X)
     check_device(device)
-    dtype = centroid_dtype(x)
+    dtype, measure = centroid_dtype(x), check_metric(metric)
     given = check_centroids(centroids, (None, int(x.shape[1])), dtype, "centroids")
-    return x, open_blocks(x, check_weights(sample_weight, x), dtype, device), given
+    given = measure.given(given, "centroids")
+    w = check_weights(sample_weight, x)
+    return x, open_blocks(x, w, dtype, device, metric=measure), given
 
 
 def _number_of_starts(n_init: Any, init: Any) -> int:

@@ -76,6 +76,21 @@ class Problems:
         begin, end = self.first[lo], self.first[hi - 1] + self.sizes[hi - 1]
         return np.ascontiguousarray(self.x[begin:end]), self.first[lo:hi] - begin
 
+    def block(self, lo: int, hi: int) -> Any:
+        """Rows of problems lo..hi as they lie, padding included."""
+        if self.padded:
+            return self.x[lo:hi, ...]
+        return self.x[int(self.first[lo]) : int(self.first[hi - 1] + self.sizes[hi - 1]), :]
+
+    def place(self, lo: int, row: tuple[int, ...]) -> tuple[int, int] | None:
+        """Problem and row of a place in a block that begins with problem `lo`; None in padding."""
+        if self.padded:
+            b, r = lo + row[0], row[1]
+            return (b, r) if r < self.sizes[b] else None
+        flat = int(self.first[lo]) + row[0]
+        b = int(np.searchsorted(self.first, flat, side="right")) - 1
+        return b, flat - int(self.first[b])
+
     def chunks(self, entries: int = _ENTRIES) -> Iterator[tuple[int, int]]:
         """Ranges of problems of about so many values each."""
         most = max(1, int(self.sizes.max())) * self.n_features
@@ -96,8 +111,10 @@ def is_batch(x: Any, lengths: Any = None, offsets: Any = None) -> bool:
     return is_array_api_obj(x) and len(x.shape) == 3
 
 
-def open_problems(X: Any, lengths: Any, offsets: Any, sample_weight: Any = None) -> Problems:
-    """Check a batch and its layout, before any work.
+def open_problems(
+    X: Any, lengths: Any, offsets: Any, sample_weight: Any = None, *, directions: bool = False
+) -> Problems:
+    """Check a batch and its layout, before any work; `directions` refuses rows of zeros.
 
     Raises
     ------
@@ -120,6 +137,8 @@ def open_problems(X: Any, lengths: Any, offsets: Any, sample_weight: Any = None)
     host = zero_copy_numpy(x)
     problems = Problems(x if host is None else host, x, first, sizes)
     _check_values(problems)
+    if directions:
+        _check_directions(problems)
     w = None if sample_weight is None else _weights(sample_weight, problems)
     return Problems(problems.x, x, first, sizes, w)
 
@@ -174,8 +193,7 @@ def _check_values(problems: Problems) -> None:
     xp = array_namespace(x)
     floating = not isinstance(x, np.ndarray) and xp.isdtype(x.dtype, "real floating")
     for lo, hi in problems.chunks():
-        end = problems.first[hi - 1] + problems.sizes[hi - 1]
-        block = x[lo:hi, ...] if problems.padded else x[int(problems.first[lo]) : int(end), :]
+        block = problems.block(lo, hi)
         if floating and bool(xp.all(xp.isfinite(block))):
             continue
         values = to_numpy(block)
@@ -190,18 +208,25 @@ def _check_values(problems: Problems) -> None:
 def _refuse(problems: Problems, lo: int, bad: np.ndarray, values: np.ndarray, what: str) -> None:
     for place in np.argwhere(bad):
         *row, column = (int(i) for i in place)
-        if problems.padded:
-            b, r = lo + row[0], row[1]
-            if r >= problems.sizes[b]:
-                continue
-        else:
-            flat = int(problems.first[lo]) + row[0]
-            b = int(np.searchsorted(problems.first, flat, side="right")) - 1
-            r = flat - int(problems.first[b])
-        raise ValueError(
-            f"X must hold numbers that are {what}; problem {b} has {values[tuple(place)]} in row "
-            f"{r}, column {column} (the first such value)"
-        )
+        found = problems.place(lo, tuple(row))
+        if found is not None:
+            raise ValueError(
+                f"X must hold numbers that are {what}; problem {found[0]} has "
+                f"{values[tuple(place)]} in row {found[1]}, column {column} (the first such value)"
+            )
+
+
+def _check_directions(problems: Problems) -> None:
+    """Refuse a row of zeros that counts."""
+    for lo, hi in problems.chunks():
+        zero = ~to_numpy(problems.block(lo, hi)).any(axis=-1)
+        for place in np.argwhere(zero):
+            found = problems.place(lo, tuple(int(i) for i in place))
+            if found is not None:
+                raise ValueError(
+                    "X must have no row of zeros for metric='cosine', which has no direction; "
+                    f"problem {found[0]} has one, row {found[1]} (the first such row)"
+                )
 
 
 def _weights(sample_weight: Any, problems: Problems) -> np.ndarray:

@@ -20,6 +20,7 @@ from kmeans_xp.exact.bounds import FLOAT32, gamma
 __all__ = ["Bounds", "Drift"]
 
 _TINY = np.float32(2.0**-100)
+_UP = np.float32(1 + 2.0**-22)
 # Distances between centroids are worth their cost up to this many of them.
 _MOST_PAIRS = 2048
 
@@ -109,6 +110,8 @@ class Bounds:
         off = centers.errors[labels] + 4 * FLOAT32 * size.astype(np.float64)
         grow = 1 + 2 * gamma(centers.values.shape[1] + 6, FLOAT32) + 2.0**-20
         bound = ((measured + off) * grow + _TINY).astype(np.float32)
+        if centers.spread:
+            bound = np.sqrt(np.square(bound) + np.float32(centers.spread)) * _UP  # see `renew`
         upper = np.fmin(bound, self.upper[rows])
         self.upper[rows] = upper
         return rows[~(upper < np.maximum(self.lower[rows], half[labels]))]
@@ -121,13 +124,19 @@ class Bounds:
         centers: Centers,
         norms: np.ndarray,
     ) -> None:
-        """Take bounds from the scores of rows just assigned; uncertified rows stay open."""
+        """Take bounds from the scores of rows just assigned; uncertified rows stay open.
+
+        Where |c|² counts in the distance but not in the label (`Centers.spread`), an upper bound u
+        of a distance d holds with a margin: u² >= d² + spread. It keeps that when it gives way, and
+        u below the lower bound (or half the distance of the centroids) then settles the label.
+        """
         if new.score is None or new.lead is None:
             return
         n_features = centers.values.shape[1]
         shrink = 1 - 2 * gamma(n_features + 8, FLOAT32) - 4e-6  # the norms are upper bounds
         tiny = 2.0**-56 * n_features
-        terms = (centers.slope, centers.offset, shrink, tiny, centers.far_norm)
+        offset = centers.offset + 2 * centers.spread
+        terms = (centers.slope, offset, shrink, tiny, centers.far_norm)
         backend.renew(
             self.upper, self.lower, rows, new.score, new.lead, new.certified, norms, terms
         )

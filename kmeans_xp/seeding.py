@@ -15,6 +15,7 @@ import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype
 from kmeans_xp.blocks.base import Blocks, Potential
+from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
 from kmeans_xp.validation import check_centroids, check_init_name, check_init_size
 
@@ -256,6 +257,7 @@ class Start:
     init : str, array or callable
     n_clusters : int
     init_size : int or "auto"
+    metric : Metric
 
     Raises
     ------
@@ -263,8 +265,15 @@ class Start:
         For an unknown name, and for centroids that `check_centroids` refuses.
     """
 
-    def __init__(self, x: Any, init: Any, n_clusters: int, init_size: Any) -> None:
-        self.x, self.init, self.n_clusters = x, init, n_clusters
+    def __init__(
+        self,
+        x: Any,
+        init: Any,
+        n_clusters: int,
+        init_size: Any,
+        metric: Metric = EUCLIDEAN,
+    ) -> None:
+        self.x, self.init, self.n_clusters, self.metric = x, init, n_clusters, metric
         self.init_size = check_init_size(init_size, n_clusters)
         self.given: np.ndarray | None = None
         check_init_name(init)
@@ -272,9 +281,8 @@ class Start:
             self.given = self._checked(init)
 
     def _checked(self, init: Any) -> np.ndarray:
-        return check_centroids(
-            init, (self.n_clusters, int(self.x.shape[1])), centroid_dtype(self.x)
-        )
+        shape = self.n_clusters, int(self.x.shape[1])
+        return self.metric.given(check_centroids(init, shape, centroid_dtype(self.x)), "init")
 
     def centroids(self, blocks: Blocks, words: Words) -> np.ndarray:
         """Centroids of one start, on the host, drawing from `words` what is random."""

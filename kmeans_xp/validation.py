@@ -16,6 +16,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_
 from kmeans_xp.backends import require_cuda
 from kmeans_xp.backends.convert import namespace_name, to_numpy
 from kmeans_xp.backends.generic import has_float64
+from kmeans_xp.exact.metric import METRICS, Metric
 
 __all__ = [
     "as_array",
@@ -25,6 +26,7 @@ __all__ = [
     "check_device",
     "check_init_name",
     "check_init_size",
+    "check_metric",
     "check_n_clusters",
     "check_n_init",
     "check_random_state",
@@ -234,6 +236,14 @@ def check_algorithm(value: Any) -> str:
             f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {value!r}"
         )
     return str(value)
+
+
+def check_metric(value: Any) -> Metric:
+    """Return the metric of this name."""
+    if not isinstance(value, str) or value not in METRICS:
+        names = ", ".join(map(repr, METRICS))
+        raise ValueError(f"metric must be one of {names}, got {value!r}")
+    return METRICS[value]
 
 
 def check_device(value: Any) -> str | None:

@@ -57,14 +57,15 @@ def check(X, n_clusters, truth=None, **options) -> reference.Result:
         with environment(backend=backend):
             result = run(X, n_clusters, **options)
             assert_same(result, truth)
-            assert_bits(predict(X, result.centroids), truth.labels)
+            metric = options.get("metric", "euclidean")
+            assert_bits(predict(X, result.centroids, metric=metric), truth.labels)
             assert_bits(X, before)
     return truth
 
 
-def check_labels(X, centroids):
+def check_labels(X, centroids, **options):
     """Both backends give the labels of the reference."""
-    truth = reference.predict(X, centroids)
+    truth = reference.predict(X, centroids, **options)
     for backend in BACKENDS:
         with environment(backend=backend):
-            assert_bits(predict(X, centroids), truth)
+            assert_bits(predict(X, centroids, **options), truth)

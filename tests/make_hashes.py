@@ -29,14 +29,19 @@ class Case:
     d: int = 3
     k: int = 7
     seed: int = 0
+    metric: str = "euclidean"
 
     @property
     def name(self) -> str:
         weights = f"{self.weights} weights" if self.weights else "no weights"
-        return f"{self.kind} {self.n}x{self.d} {self.dtype}, {self.init}, {weights}"
+        metric = "" if self.metric == "euclidean" else f", {self.metric}"
+        return f"{self.kind} {self.n}x{self.d} {self.dtype}, {self.init}, {weights}{metric}"
 
     def data(self):
-        return datasets.make(self.kind, self.dtype, self.n, self.d, self.k, self.seed)
+        X = datasets.make(self.kind, self.dtype, self.n, self.d, self.k, self.seed)
+        if self.metric == "cosine":
+            X[~X.any(axis=1)] = 1
+        return X
 
     def sample_weight(self):
         return datasets.weights(self.weights, self.n, self.seed)
@@ -50,6 +55,7 @@ class Case:
             "max_iter": 12,
             "tol": 1e-4 if self.weights else 0,
             "random_state": self.seed,
+            "metric": self.metric,
         }
 
 
@@ -64,12 +70,26 @@ SMALL = [
         ("float16", "k-means++", "integer"),
     ]
 ]
+SMALL += [
+    Case(kind, dtype, init, weights, metric="cosine")
+    for kind, dtype, init, weights in [
+        ("blobs", "float32", "k-means++", "float32"),
+        ("grid", "float32", "random", None),
+        ("tiny", "float32", "k-means++", None),
+        ("decades", "float32", "k-means++", "float64"),
+        ("duplicates", "float64", "k-means++", "float64"),
+        ("offset", "float64", "random", None),
+        ("outlier", "float64", "k-means++", None),
+        ("huge", "float64", "random", "float64"),
+    ]
+]
 LARGE = [
     Case(kind, dtype, init, weights, n=9000, d=4, k=5, seed=1)
     for kind, dtype in [("uniform", "float32"), ("offset", "float64")]
     for init in ["k-means++", "random"]
     for weights in [None, "float64"]
 ]
+LARGE.append(Case("uniform", "float32", "k-means++", None, 9000, 4, 5, 1, "cosine"))
 
 
 def expected_hash(case: Case) -> str:

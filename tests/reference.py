@@ -49,12 +49,27 @@ def exponent(value: Fraction) -> int:
     return e + 1 if value >= Fraction(2) ** e else e
 
 
+def root(value: Fraction) -> Fraction:
+    """The square root of a value > 0 to 53 significant bits, ties to even."""
+    ulp = Fraction(2) ** ((exponent(value) + 1) // 2 - 53)
+    below = math.isqrt(math.floor(value / ulp**2))  # the root in units of ulp, rounded down
+    assert 2**52 <= below < 2**53
+    middle = (Fraction(2 * below + 1, 2) * ulp) ** 2
+    return (below + (value > middle or (value == middle and below % 2 == 1))) * ulp
+
+
+def direction(x: Point, dtype) -> Point:
+    """x divided by its norm, each rounded."""
+    norm = root(sum(v * v for v in x))
+    return [rounded(v / norm, *FORMATS[str(dtype)]) for v in x]
+
+
 def rn12(value: Fraction) -> Fraction:
     return rounded(value, 12)
 
 
 def to_float(value: Fraction) -> float:
-    """rn to float64 of a value >= 0, infinite beyond the largest float64."""
+    """rn to float64, infinite beyond the largest float64."""
     value = rounded(value, *FORMATS["float64"])
     return math.inf if value > LARGEST["float64"] else float(value)
 
@@ -104,6 +119,19 @@ def squared_distances(rows, centroids) -> list[Point]:
     ]
 
 
+def cosine_distances(rows, centroids) -> list[Point]:
+    """1 - x.c for every row and centroid."""
+    points, grid = on_grid([*rows, *centroids])
+    rows, centroids = points[: len(rows)], points[len(rows) :]
+    return [
+        [1 - Fraction(sum(a * b for a, b in zip(x, c, strict=True)), grid**2) for c in centroids]
+        for x in rows
+    ]
+
+
+DISTANCES = {"euclidean": squared_distances, "cosine": cosine_distances}
+
+
 def nearest(distances: list[Point]) -> list[int]:
     """The lowest k that minimises |x - c_k|^2."""
     return [row.index(min(row)) for row in distances]
@@ -129,33 +157,39 @@ def owners(weights, labels, distances, least) -> tuple[list[int | None], int, in
     return owner, len(empty), len(taken)
 
 
-def means(rows, weights, owner, old, dtype) -> list[Point]:
-    """The rounded mean of every cluster; a cluster without weight keeps its old centroid."""
+def means(rows, weights, owner, old, dtype, metric) -> list[Point]:
+    """The rounded mean of every cluster; a cluster without weight keeps its old centroid.
+
+    With cosines the direction of that mean; a cluster whose mean is zero keeps its old centroid.
+    """
     new = []
     for k, c in enumerate(old):
         members = [i for i, j in enumerate(owner) if j == k]
         total = sum(weights[i] for i in members)
         sums = [sum(weights[i] * rows[i][j] for i in members) for j in range(len(c))]
-        new.append([rounded(s / total, *FORMATS[str(dtype)]) for s in sums] if members else c)
+        mean = [rounded(s / total, *FORMATS[str(dtype)]) for s in sums] if members else c
+        if metric == "cosine" and members:
+            mean = direction(mean, dtype) if any(mean) else c
+        new.append(mean)
     return new
 
 
-def lloyd(rows, weights, centroids, dtype, max_iter, tol) -> Result:
+def lloyd(rows, weights, centroids, dtype, max_iter, tol, metric="euclidean") -> Result:
     threshold = Fraction(tol) * mean_variance(rows)
     previous, converged, n_iter, empties, relocations = None, False, 0, 0, 0
     while n_iter < max_iter and not converged:
         n_iter += 1
         old = centroids
         distances = squared_distances(rows, old)
-        labels = nearest(distances)
+        labels = nearest(DISTANCES[metric](rows, old))
         owner, empty, moved = owners(weights, labels, distances, cutoff([*rows, *old]))
-        centroids = means(rows, weights, owner, old, dtype)
+        centroids = means(rows, weights, owner, old, dtype, metric)
         pairs = zip(centroids, old, strict=True)
         shift = sum((a - b) ** 2 for c, o in pairs for a, b in zip(c, o, strict=True))
         converged = (labels == previous and not moved) or shift <= threshold
         previous = labels
         empties, relocations = empties + empty, relocations + moved
-    distances = squared_distances(rows, centroids)
+    distances = DISTANCES[metric](rows, centroids)
     labels = nearest(distances)
     inertia = sum(w * d[k] for w, d, k in zip(weights, distances, labels, strict=True))
     return Result(
@@ -259,10 +293,17 @@ def sampled_rows(n: int, size: int, words: Words) -> list[int]:
 
 
 def kmeans_plusplus(
-    X, n_clusters, *, init_size="auto", sample_weight=None, words: Words, n_local_trials=None
+    X,
+    n_clusters,
+    *,
+    init_size="auto",
+    sample_weight=None,
+    words: Words,
+    n_local_trials=None,
+    metric="euclidean",
 ):
     """The indices of the chosen rows."""
-    rows, weights = as_rows(X), as_weights(sample_weight, len(X))
+    rows, weights = data(X, metric), as_weights(sample_weight, len(X))
     least = cutoff(rows)
     size = max(2**20, 256 * n_clusters) if init_size == "auto" else init_size
     seen = sampled_rows(len(rows), size, words)
@@ -278,6 +319,23 @@ def kmeans_plusplus(
 # The whole run
 
 
+def data(X, metric) -> list[Point]:
+    rows = as_rows(X)
+    return [direction(x, centroid_dtype(X.dtype)) for x in rows] if metric == "cosine" else rows
+
+
+def given_centroids(values, dtype, metric) -> list[Point]:
+    """Rounded to the dtype; with cosines also divided by their norms, unless these are 1 as is."""
+    bits, least = FORMATS[str(dtype)]
+    points = [[rounded(value, bits, least) for value in row] for row in as_rows(values)]
+    if metric == "euclidean":
+        return points
+    near = Fraction(1, 2 ** (bits - 2))
+    return [
+        c if abs(root(sum(v * v for v in c)) - 1) <= near else direction(c, dtype) for c in points
+    ]
+
+
 def kmeans(
     X,
     n_clusters=8,
@@ -289,8 +347,9 @@ def kmeans(
     tol=1e-4,
     sample_weight=None,
     random_state=0,
+    metric="euclidean",
 ) -> Result:
-    rows, weights = as_rows(X), as_weights(sample_weight, len(X))
+    rows, weights = data(X, metric), as_weights(sample_weight, len(X))
     dtype = centroid_dtype(X.dtype)
     words = Words(random_state)
     if n_init == "auto":
@@ -302,23 +361,21 @@ def kmeans(
             if callable(init):
                 state = np.random.RandomState(np.random.PCG64(words.next()))
                 given = init(X, n_clusters, random_state=state)
-            given = as_rows(given)
-            start = [[rounded(value, *FORMATS[str(dtype)]) for value in row] for row in given]
+            start = given_centroids(given, dtype, metric)
         elif init == "random":
             start = [rows[i] for i in random_rows(weights, n_clusters, words)]
         else:
-            options = {"init_size": init_size, "sample_weight": sample_weight, "words": words}
-            start = [rows[i] for i in kmeans_plusplus(X, n_clusters, **options)]
-        result = lloyd(rows, weights, start, dtype, max_iter, tol)
+            options = {"init_size": init_size, "sample_weight": sample_weight, "metric": metric}
+            start = [rows[i] for i in kmeans_plusplus(X, n_clusters, words=words, **options)]
+        result = lloyd(rows, weights, start, dtype, max_iter, tol, metric)
         if best is None or result.inertia < best.inertia:
             best = result
     return best
 
 
-def predict(X, centroids) -> np.ndarray:
-    fmt = FORMATS[str(centroid_dtype(X.dtype))]
-    rounded_centroids = [[rounded(value, *fmt) for value in row] for row in as_rows(centroids)]
-    return np.array(nearest(squared_distances(as_rows(X), rounded_centroids)), dtype=np.int32)
+def predict(X, centroids, metric="euclidean") -> np.ndarray:
+    points = given_centroids(centroids, centroid_dtype(X.dtype), metric)
+    return np.array(nearest(DISTANCES[metric](data(X, metric), points)), dtype=np.int32)
 
 
 def fingerprint(labels, centroids, inertia: float, n_iter: int) -> str:

@@ -17,9 +17,9 @@ from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.survey import survey
 from kmeans_xp.exact.dyadic import Dyadic
-from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
-from kmeans_xp.exact.means import rounded_means
-from kmeans_xp.exact.potentials import accurate_distances, rounded_products
+from kmeans_xp.exact.inertia import exact_variance, shift_bounds
+from kmeans_xp.exact.metric import EUCLIDEAN, Metric
+from kmeans_xp.exact.potentials import rounded_products
 from kmeans_xp.exact.sums import ClusterSums, Grid, square_sum
 from kmeans_xp.pruning import Bounds, Drift
 
@@ -53,6 +53,8 @@ class MemoryBlocks:
         float32 or float64: the dtype of the centroids.
     like : array
         Results come back in the namespace and on the device of this array.
+    metric : Metric
+        A spherical one wants rows of length 1 (`blocks.directions`).
 
     Raises
     ------
@@ -66,8 +68,9 @@ class MemoryBlocks:
         w: np.ndarray | None,
         dtype: np.dtype[Any],
         like: Any,
+        metric: Metric = EUCLIDEAN,
     ) -> None:
-        self.x, self.w, self.like = x, w, like
+        self.x, self.w, self.like, self.metric = x, w, like, metric
         self.dtype = np.dtype(dtype)
         self.algorithm = "auto"
         self.n_rows, self.n_features = int(x.shape[0]), int(x.shape[1])
@@ -141,7 +144,7 @@ class MemoryBlocks:
         empty = self._sums.empty()
         if empty.size:
             moved = self._relocate(handle, empty)
-        new = rounded_means(self._sums, handle)
+        new = self.metric.means(self._sums, handle)
         self._transfer(moved, -1)  # relocation leaves the labels alone: so must the sums
         return Step(new, changed, len(moved), shift_bounds(new, handle), rechecked)
 
@@ -168,13 +171,15 @@ class MemoryBlocks:
     def inertia(self, handle: np.ndarray) -> float:
         """Exact inertia of the settled assignment, rounded once."""
         assert self._sums is not None
-        return exact_inertia(self.squares(self.w is not None), self._sums, handle)
+        weighted = self.w is not None
+        return self.metric.inertia(lambda: self.squares(weighted), self._sums, handle)
 
     def labelled_inertia(self, labels: np.ndarray, centroids: np.ndarray) -> float:
         """Exact inertia of labels and centroids given on the host, rounded once."""
         sums = ClusterSums(len(centroids), self.grid, self.w is not None)
         self._add(sums, np.arange(self.n_rows), labels, 1)
-        return exact_inertia(self.squares(self.w is not None), sums, centroids)
+        weighted = self.w is not None
+        return self.metric.inertia(lambda: self.squares(weighted), sums, centroids)
 
     def variance(self) -> Fraction:
         """Mean over features of the variance of the rows (unweighted), exactly."""
@@ -194,7 +199,7 @@ class MemoryBlocks:
         def fill(bounds: tuple[int, int]) -> None:
             lo, hi = bounds
             rows = self.backend.host(self.x, lo, hi, self.dtype)
-            out[lo:hi] = accurate_distances(rows, centroids, self.exponent)
+            out[lo:hi] = self.metric.distances(rows, centroids, self.exponent)
 
         self.backend.map(fill, self.ranges(2 * len(centroids)))
         return out
@@ -204,7 +209,7 @@ class MemoryBlocks:
     def _assign(self, centroids: np.ndarray, with_sums: bool = True) -> tuple[int, int]:
         """Label every row, bring the exact sums up to date; counts changed and rechecked rows."""
         n_clusters = len(centroids)
-        centers = prepare(centroids, self.frame, self.backend.input_unit)
+        centers = prepare(centroids, self.frame, self.backend.input_unit, self.metric)
         if self._labels is None or (with_sums and self._sums is None):
             self._labels = np.full(self.n_rows, -1, dtype=np.int32)
             if with_sums:

@@ -12,7 +12,9 @@ from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
 from kmeans_xp.backends import forced_generic
 from kmeans_xp.backends.convert import namespace_name, zero_copy_numpy
 from kmeans_xp.blocks.base import Blocks
+from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.validation import outside
 
 __all__ = ["open_blocks"]
@@ -24,6 +26,7 @@ def open_blocks(
     dtype: np.dtype[Any],
     device: str | None = None,
     algorithm: str = "auto",
+    metric: Metric = EUCLIDEAN,
 ) -> Blocks:
     """Put an array where it will be computed.
 
@@ -42,13 +45,22 @@ def open_blocks(
         "cuda" computes host data on the current CUDA device.
     algorithm : str
         Whether to keep bounds: "lloyd" never does, "auto" once they pay.
+    metric : Metric
+        A spherical one computes with a copy of the rows, made of length 1; on a CUDA device by
+        CuPy's own functions.
     """
-    blocks = _open(x, w, dtype, device)
+    blocks = _open(x, w, dtype, device, metric)
     blocks.algorithm = algorithm
     return blocks
 
 
-def _open(x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None) -> Blocks:
+def _open(
+    x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
+) -> Blocks:
+    def in_memory(there: Any) -> MemoryBlocks:
+        rows = directions(there, dtype) if metric.spherical else there
+        return MemoryBlocks(rows, w, dtype, x, metric)
+
     host = zero_copy_numpy(x)
     if device == "cuda":
         on_device = _as_cupy(x if host is None else host)
@@ -57,15 +69,17 @@ def _open(x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None
                 f"device='cuda' takes NumPy, CuPy, torch or JAX arrays, not {namespace_name(x)}"
             )
         if forced_generic():
-            return MemoryBlocks(on_device, w, dtype, x)
+            return in_memory(on_device)
     elif forced_generic():
-        return MemoryBlocks(x, w, dtype, x)
+        return in_memory(x)
     elif host is not None:
-        return MemoryBlocks(host, w, dtype, x)
+        return in_memory(host)
     else:
         on_device = _as_cupy(x)
     if on_device is None:
-        return MemoryBlocks(x, w, dtype, x)
+        return in_memory(x)
+    if metric.spherical:  # the kernels know the Euclidean metric alone
+        return in_memory(on_device)
     from kmeans_xp.blocks.device import DeviceBlocks, DeviceUnsupported
 
     try:
@@ -76,7 +90,7 @@ def _open(x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None
             RuntimeWarning,
             stacklevel=outside(),
         )
-        return MemoryBlocks(on_device, w, dtype, x)
+        return in_memory(on_device)
 
 
 def _as_cupy(x: Any) -> Any:

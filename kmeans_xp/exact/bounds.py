@@ -52,6 +52,7 @@ def score_bound(
     center_error: float,
     *,
     input_unit: float = 0.0,
+    shift: float = 0.0,
 ) -> ScoreBound:
     """Bound |ŝ − s| for the float32 score s = x·c − |c|²/2, as a function of |x̂|.
 
@@ -70,9 +71,11 @@ def score_bound(
     input_unit : float
         Relative rounding of the factors inside the matrix product: 0 for a true float32 product,
         2**-11 for TF32, 2**-8 for bfloat16.
+    shift : float
+        The most that was added to −|c|²/2, before it was rounded to float32.
     """
     u = FLOAT32
-    half = 0.5 * (center_norm + center_error) ** 2
+    half = 0.5 * (center_norm + center_error) ** 2 + shift
     product = gamma(n_features + 4, u) + 2 * input_unit + input_unit**2
     row_error = 1.01 * u + 2.0**-50
     slope = product * (center_norm + center_error) + center_error + row_error * center_norm

@@ -12,8 +12,9 @@ from kmeans_xp.exact.bounds import FLOAT64
 from kmeans_xp.exact.dyadic import round_ratio
 from kmeans_xp.exact.predicate import two_product
 from kmeans_xp.exact.sums import ClusterSums
+from kmeans_xp.exact.unit import unit_rows
 
-__all__ = ["rounded_means"]
+__all__ = ["rounded_directions", "rounded_means"]
 
 # Entries worked on at a time: the float64 helpers stay small beside the centroids.
 _ENTRIES = 1 << 16
@@ -48,6 +49,19 @@ def rounded_means(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
     for i in range(0, len(filled), step):
         new[filled[i : i + step]] = _some_means(sums, filled[i : i + step], old.dtype)
     return new + old.dtype.type(0)  # -0 becomes +0
+
+
+def rounded_directions(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
+    """Correctly rounded cluster means, divided by their norms (`exact.unit.unit_rows`).
+
+    A cluster without weight, or whose mean is zero, keeps its row of `old`.
+    """
+    means = rounded_means(sums, old)
+    moved = np.any(means != 0, axis=1)
+    moved[sums.empty()] = False
+    means[moved] = unit_rows(means[moved])
+    means[~moved] = old[~moved]
+    return means
 
 
 def _some_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

@@ -73,13 +73,17 @@ def sign_of_sums(terms: np.ndarray) -> np.ndarray:
     return signs
 
 
-def compare_scores(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def compare_scores(
+    x: np.ndarray, a: np.ndarray, b: np.ndarray, *, squares: bool = True
+) -> np.ndarray:
     """Exact sign of s_a − s_b with s_c = x·c − |c|²/2, row by row: 1 where a is nearer to x than b.
 
     Parameters
     ----------
     x, a, b : ndarray, shape (m, D)
         float32 or float64, all of one dtype, finite.
+    squares : bool, default True
+        False compares x·a and x·b alone.
 
     Returns
     -------
@@ -87,7 +91,8 @@ def compare_scores(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     if x.dtype == np.float32:  # products of two float32 numbers are exact in float64
         x, a, b = (v.astype(np.float64) for v in (x, a, b))
-        return sign_of_sums(np.concatenate([x * a, -x * b, -0.5 * a * a, 0.5 * b * b], axis=1))
+        terms = [x * a, -x * b] + ([-0.5 * a * a, 0.5 * b * b] if squares else [])
+        return sign_of_sums(np.concatenate(terms, axis=1))
     together = np.abs(np.stack([x, a, b]))
     largest = together.max(axis=(0, 2))
     exponent = np.where(largest > 0, np.frexp(largest)[1], 0)
@@ -96,18 +101,20 @@ def compare_scores(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     signs = np.zeros(len(x), dtype=np.int8)
     if safe.any():
         x_s, a_s, b_s = (np.ldexp(v[safe], -exponent[safe, None]) for v in (x, a, b))
+        products = [(1, x_s, a_s), (-1, x_s, b_s), (-0.5, a_s, a_s), (0.5, b_s, b_s)]
         parts = []
-        for factor, u, v in ((1, x_s, a_s), (-1, x_s, b_s), (-0.5, a_s, a_s), (0.5, b_s, b_s)):
+        for factor, u, v in products if squares else products[:2]:
             parts += [factor * part for part in two_product(u, v)]
         signs[safe] = sign_of_sums(np.concatenate(parts, axis=1))
     for i in np.flatnonzero(~safe):
-        signs[i] = _fraction_sign(x[i], a[i], b[i])
+        signs[i] = _fraction_sign(x[i], a[i], b[i], squares)
     return signs
 
 
-def _fraction_sign(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> int:
+def _fraction_sign(x: np.ndarray, a: np.ndarray, b: np.ndarray, squares: bool) -> int:
     total = Fraction(0)
     for xi, ai, bi in zip(x.tolist(), a.tolist(), b.tolist(), strict=True):
-        # |x - b|² - |x - a|² has the sign of s_a - s_b
-        total += (Fraction(xi) - Fraction(bi)) ** 2 - (Fraction(xi) - Fraction(ai)) ** 2
+        total += Fraction(xi) * (Fraction(ai) - Fraction(bi))
+        if squares:
+            total += (Fraction(bi) ** 2 - Fraction(ai) ** 2) / 2
     return (total > 0) - (total < 0)

@@ -286,6 +286,12 @@ def predict(
     ------
     TypeError, ValueError
         For bad input, naming the argument.
+
+    Examples
+    --------
+    >>> from kmeans_xp import predict
+    >>> predict([[0.0], [4.0], [9.0]], [[0.0], [8.0]])
+    array([0, 0, 1], dtype=int32)
     """
     if is_batch(X, lengths, offsets):
         check_device(device)

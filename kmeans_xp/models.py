@@ -117,6 +117,15 @@ def load_model(path: str | os.PathLike[str], *, xp: Any = "numpy", device: Any =
         If it cannot be read.
     ModuleNotFoundError
         If safetensors, the library `xp` or, for an estimator, scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from kmeans_xp import kmeans, load_model, save_model
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> save_model(kmeans([[0.0], [1.0], [8.0], [9.0]], 2, random_state=0), path)
+    >>> load_model(path).inertia
+    1.0
     """
     safetensors = _safetensors()
     namespace = namespace_called(xp)

@@ -102,6 +102,13 @@ def fingerprint(result: KMeansResult) -> str:
     str
         16 hexadecimal digits of SHA-256 over the labels (little-endian int32), the centroids
         (little-endian, C order), the inertia (little-endian float64) and the decimal `n_iter`.
+
+    Examples
+    --------
+    >>> from kmeans_xp import fingerprint, kmeans
+    >>> x = [[0.0], [1.0], [8.0], [9.0]]
+    >>> fingerprint(kmeans(x, 2, random_state=0)) == fingerprint(kmeans(x, 2, random_state=0))
+    True
     """
     labels, centroids = to_numpy(result.labels), to_numpy(result.centroids)
     digest = hashlib.sha256(np.ascontiguousarray(labels, dtype="<i4").tobytes())

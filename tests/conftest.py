@@ -23,6 +23,11 @@ class Library:
     def __init__(self):
         self.xp = importlib.import_module(self.module)
 
+    @property
+    def name(self) -> str:
+        """What error messages call it."""
+        return self.module.split(".")[0]
+
     def setting(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext()
 

@@ -63,6 +63,13 @@ def warmup() -> None:
     ------
     ModuleNotFoundError
         If numba is not installed.
+
+    Examples
+    --------
+    >>> from importlib.util import find_spec
+    >>> if find_spec("numba"):
+    ...     from kmeans_xp import warmup
+    ...     warmup()
     """
     if find_spec("numba") is None:
         raise ModuleNotFoundError("warmup() needs numba: pip install 'kmeans_xp[cpu]'")

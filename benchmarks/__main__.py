@@ -9,6 +9,7 @@ NAMES = {
     "bits": "one hash per data set over libraries, backends, block sizes and threads",
     "memory": "peak memory of a fit against its limit",
     "cpu": "one iteration against scikit-learn",
+    "batch": "many problems in one call, and product quantisation",
     "gpu": "one iteration against other libraries on the GPU",
 }
 

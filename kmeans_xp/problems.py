@@ -57,9 +57,10 @@ class Problems:
         return len(self.sizes)
 
     def rows(self, b: int) -> Any:
-        """Rows of one problem, (n, D)."""
+        """Rows of one problem, (n, D); in host memory they lie side by side."""
         lo, n = int(self.first[b]), int(self.sizes[b])
-        return self.x[b, :n, :] if self.padded else self.x[lo : lo + n, :]
+        rows = self.x[b, :n, :] if self.padded else self.x[lo : lo + n, :]
+        return np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows
 
     def weights(self, b: int) -> np.ndarray | None:
         """Weights of one problem."""

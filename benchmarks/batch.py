@@ -71,7 +71,7 @@ def _problems(repeats: int, fraction: int) -> list[dict[str, Any]]:
         seconds = interleaved(runs, repeats)
         pairs = list(zip(kept[OURS], kept["scikit-learn loop"], strict=True))
         off = max(abs(a[0] - b[0]) / b[0] for a, b in pairs)
-        checks = {
+        checks: dict[str, Any] = {
             "problems": count,
             "largest_inertia_difference": float(off),
             "problems_with_equal_labels": int(sum(np.array_equal(a[1], b[1]) for a, b in pairs)),
@@ -114,7 +114,7 @@ def _quantisers(repeats: int, fraction: int) -> list[dict[str, Any]]:
         }
         ms = {name: median_ms(times) for name, times in seconds.items()}
         for name in ms:
-            more = {"subvectors": parts, "mean_squared_error": error[name]}
+            more: dict[str, Any] = {"subvectors": parts, "mean_squared_error": error[name]}
             rows.append(row("pq", (len(x), d, 256), "float32", name, ms=ms[name], **more))
         ratios = f"{ms['faiss'] / ms[OURS]:.2f}", f"{error[OURS] / error['faiss']:.4f}"
         lines.append([len(x), d, parts, *(f"{v:.0f}" for v in ms.values()), *ratios])

@@ -8,6 +8,8 @@ to what their codes stand for.
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -92,7 +94,7 @@ def _ours(x: np.ndarray, init: np.ndarray, k: int) -> tuple[Any, Any]:
 
 
 def _quantisers(repeats: int, fraction: int) -> list[dict[str, Any]]:
-    import faiss
+    faiss: Any = importlib.import_module("faiss")  # its stubs know little
 
     rows, lines = [], []
     for n_rows, d, parts in QUANTISED:
@@ -100,8 +102,8 @@ def _quantisers(repeats: int, fraction: int) -> list[dict[str, Any]]:
         peer = faiss.ProductQuantizer(d, parts, 8)
         mine = ProductQuantizer(parts, 256, random_state=0)
         runs: dict[str, Callable[[], object]] = {
-            OURS: lambda x=x, mine=mine: mine.fit(x),
-            "faiss": lambda x=x, peer=peer: peer.train(x),
+            OURS: functools.partial(mine.fit, x),
+            "faiss": functools.partial(peer.train, x),
         }
         seconds = interleaved(runs, repeats)
         decoded = {

@@ -10,13 +10,16 @@ import numpy as np
 
 from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.io import atomic_write
+from kmeans_xp.validation import check_metric
 
 __all__ = ["to_onnx"]
 
 OPSET, IR_VERSION = 13, 7  # of 2020: every runtime in use reads them
 
 
-def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
+def to_onnx(
+    model: Any, path: str | os.PathLike[str] | None = None, *, metric: str | None = None
+) -> Any:
     """Export the prediction of a fitted model as an ONNX graph (opset 13).
 
     The graph takes ``X``, shape (rows, D), in the dtype of the centroids, any number of rows, and
@@ -30,6 +33,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
         Arrays of any library and device.
     path : path-like, optional
         A file to write besides; it appears under its name only when complete.
+    metric : {"euclidean", "cosine"}, optional
+        What a result was fitted with; "euclidean" by default. Of an estimator its own.
 
     Returns
     -------
@@ -39,6 +44,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
     ------
     TypeError
         If `model` has no centroids.
+    ValueError
+        If there is no such metric.
     ModuleNotFoundError
         If onnx is not installed.
     OSError
@@ -54,8 +61,9 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
     ['Sub', 'Gemm', 'ArgMax', 'Cast']
     """
     onnx = _onnx()
+    spherical = check_metric(metric or getattr(model, "metric", "euclidean")).spherical
     exported = onnx.helper.make_model(
-        _graph(onnx, _centroids(model)),
+        _graph(onnx, _centroids(model), spherical),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="kmeans_xp",
@@ -88,13 +96,19 @@ def _centroids(model: Any) -> np.ndarray:
     return to_numpy(found)
 
 
-def _graph(onnx: Any, centroids: np.ndarray) -> Any:
-    """Build arg max of (x − μ)·(c − μ) − |c − μ|²/2, the nearest centroid, centred for accuracy."""
+def _graph(onnx: Any, centroids: np.ndarray, spherical: bool) -> Any:
+    """Build arg max of (x − μ)·(c − μ) − |c − μ|²/2, the nearest centroid, centred for accuracy.
+
+    On the sphere it is arg max of x·c: the length of a row does not matter.
+    """
     dtype, wide = centroids.dtype, centroids.astype(np.float64)
     scale = np.abs(wide).max() or 1.0  # or the sum of huge centroids overflows
     middle = (scale * np.mean(wide / scale, axis=0)).astype(dtype)
+    if spherical:
+        middle = np.zeros_like(middle)
     centred = (wide - middle).astype(dtype)
-    bias = (-0.5 * np.square(centred, dtype=np.float64).sum(axis=1)).astype(dtype)
+    squares = np.square(centred, dtype=np.float64).sum(axis=1)
+    bias = (-0.5 * squares * (not spherical)).astype(dtype)
     helper = onnx.helper
     element = helper.np_dtype_to_tensor_dtype(dtype)
     nodes = [

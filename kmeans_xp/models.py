@@ -265,7 +265,7 @@ def _check_arrays(centroids: Any, labels: Any) -> None:
 
 
 def _check_numbers(inertia: Any, n_iter: Any, converged: Any) -> None:
-    if type(inertia) is not float or not 0 <= inertia < math.inf:
+    if type(inertia) is not float or not math.isfinite(inertia):  # cosines: a rounding below 0
         raise ModelError(f"the inertia is {inertia!r}")
     if type(n_iter) is not int or n_iter < 0 or type(converged) is not bool:
         raise ModelError(f"n_iter is {n_iter!r}, converged {converged!r}")

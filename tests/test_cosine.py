@@ -196,7 +196,7 @@ def test_tolerance_counts_directions(tol):
 def test_inertia_can_be_below_zero():
     X = np.array([[1.0, 1, 1], [2, 2, 2], [3, 3, 3]])
     truth = check(X, 1, random_state=0, metric="cosine")
-    assert -1e-15 < truth.inertia <= 0
+    assert -1e-15 < truth.inertia < 0
     assert inertia(X, truth.centroids, metric="cosine") == truth.inertia
 
 
@@ -434,3 +434,64 @@ def test_rows_of_zeros_in_a_batch():
             kmeans(rows, 1, metric="cosine", **options)
         with pytest.raises(ValueError, match=place):
             predict(rows, [[1, 0]], metric="cosine", **options)
+
+
+# Estimators and files
+
+
+@pytest.mark.parametrize("name", ["numpy", "strict", "torch-1"])
+def test_estimator_has_the_bits_of_kmeans(name):
+    sklearn = pytest.importorskip("sklearn")
+    from kmeans_xp import KMeans
+
+    X = make("blobs", "float32")
+    result = run(X, 4, random_state=0, metric="cosine")
+    with entered(name) as library:
+        Y = library.asarray(X)
+        model = sklearn.base.clone(KMeans(4, random_state=0, metric="cosine")).fit(Y)
+        assert fingerprint(result) == reference.fingerprint(
+            library.numpy(model.labels_),
+            library.numpy(model.cluster_centers_),
+            model.inertia_,
+            model.n_iter_,
+        )
+        assert_bits(library.numpy(model.predict(Y)), result.labels)
+        assert model.score(Y) == -result.inertia
+        table = distances(X, result.centroids, metric="cosine")
+        assert_bits(library.numpy(model.transform(Y)), table)
+        assert_bits(library.numpy(model.fit_transform(Y)), table)
+
+
+def test_estimator_refuses_other_metrics():
+    pytest.importorskip("sklearn")
+    from kmeans_xp import KMeans
+
+    with pytest.raises(ValueError, match="The 'metric' parameter of KMeans must be a str among"):
+        KMeans(2, metric="l2").fit(np.eye(3))
+
+
+def test_models_with_an_inertia_below_zero_are_sound(tmp_path):
+    pytest.importorskip("safetensors")
+    from kmeans_xp import load_model, save_model
+
+    X = np.array([[1.0, 1, 1], [2, 2, 2], [3, 3, 3]])
+    result = kmeans(X, 1, random_state=0, metric="cosine")
+    assert result.inertia < 0
+    save_model(result, tmp_path / "model")
+    assert fingerprint(load_model(tmp_path / "model")) == fingerprint(result)
+
+
+def test_exported_graphs_compare_cosines():
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from kmeans_xp import KMeans, to_onnx
+
+    X = (datasets.blobs(4, 200, 4, 5) + 3).astype(np.float32)
+    model = KMeans(5, random_state=0, metric="cosine").fit(X)
+    rows = X * np.float32(1e-9)  # so short that the Euclidean graph would be wrong
+    labels = model.predict(rows)
+    assert (labels != predict(rows, model.cluster_centers_)).any()
+    result = kmeans(X, 5, random_state=0, metric="cosine")
+    for exported in (to_onnx(model), to_onnx(result, metric="cosine")):
+        session = runtime.InferenceSession(exported.SerializeToString())
+        assert (session.run(["labels"], {"X": rows})[0] == labels).all()

@@ -119,7 +119,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         Returns
         -------
         array, shape (N, K)
-            Euclidean distances, in the dtype that the centroids of such an X have.
+            Euclidean distances (1 − cosine where the estimator's `metric` is "cosine"), in the
+            dtype that the centroids of such an X have.
         """
         return self._distances(self._fitted_input(X, "transform"))
 
@@ -143,16 +144,21 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         x = self._fitted_input(X, "score")
         return self._score(x, self._weights(sample_weight, x))
 
-    # What `metric` or another way to predict may change.
+    # What another way to predict may change.
 
     def _labels(self, x: Any) -> Any:
-        return predict(x, self.cluster_centers_)
+        return predict(x, self.cluster_centers_, metric=self._metric)
 
     def _distances(self, x: Any) -> Any:
-        return distances(x, self.cluster_centers_)
+        return distances(x, self.cluster_centers_, metric=self._metric)
 
     def _score(self, x: Any, sample_weight: Any) -> float:
-        return -inertia(x, self.cluster_centers_, sample_weight=sample_weight)
+        centroids = self.cluster_centers_
+        return -inertia(x, centroids, sample_weight=sample_weight, metric=self._metric)
+
+    @property
+    def _metric(self) -> str:
+        return getattr(self, "metric", "euclidean")
 
     def to(self, xp: Any, device: Any = None) -> Self:
         """Move the fitted estimator to another array library or device.

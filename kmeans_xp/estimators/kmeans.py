@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 from kmeans_xp.estimators.base import BaseKMeans, StrOptions
+from kmeans_xp.exact.metric import METRICS
 from kmeans_xp.functional import kmeans
 from kmeans_xp.validation import ALGORITHMS
 
@@ -37,6 +38,9 @@ class KMeans(BaseKMeans):
         For compatibility: X is never modified.
     algorithm : {"auto", "lloyd", "hamerly", "elkan"}
         How to compute; the result has the same bits with each.
+    metric : {"euclidean", "cosine"}, default "euclidean"
+        "cosine" is spherical k-means, as for `kmeans`: rows of zeros are refused, the centroids are
+        of length 1, and `transform` gives 1 − cosine.
 
     Attributes
     ----------
@@ -45,7 +49,7 @@ class KMeans(BaseKMeans):
     labels_ : array of int32, shape (N,)
         Label of each row.
     inertia_ : float
-        Weighted sum of squared distances to the nearest centroid.
+        Weighted sum of squared distances to the nearest centroid (of 1 − cosine for "cosine").
     n_iter_ : int
         Iterations of the best start.
     n_features_in_ : int
@@ -76,6 +80,7 @@ class KMeans(BaseKMeans):
         **BaseKMeans._parameter_constraints,
         "copy_x": ["boolean"],
         "algorithm": [StrOptions(set(ALGORITHMS))],
+        "metric": [StrOptions(set(METRICS))],
     }
 
     def __init__(
@@ -90,6 +95,7 @@ class KMeans(BaseKMeans):
         random_state: Any = None,
         copy_x: bool = True,
         algorithm: str = "auto",
+        metric: str = "euclidean",
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -100,6 +106,7 @@ class KMeans(BaseKMeans):
         self.random_state = random_state
         self.copy_x = copy_x
         self.algorithm = algorithm
+        self.metric = metric
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X.
@@ -135,6 +142,7 @@ class KMeans(BaseKMeans):
             sample_weight=self._weights(sample_weight, x),
             random_state=self.random_state,
             algorithm=self.algorithm,
+            metric=self.metric,
             verbose=self.verbose,
         )
         self.cluster_centers_ = result.centroids

@@ -227,7 +227,7 @@ def with_text(tmp_path) -> Path:
     ("make", "message"),
     [
         (lambda p: p / "missing.npy", "missing.npy: there is no such file"),
-        (lambda p: p / "x.parquet", "cannot read .parquet"),
+        (lambda p: p / "x.xlsx", "cannot read .xlsx"),
         (lambda p: p, "a folder; give a file"),
         (damaged, "damaged.npy: damaged"),
         (with_text, "text.csv: line 2, column 2: 'oops' is not a number"),

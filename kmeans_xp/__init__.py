@@ -14,6 +14,7 @@ from kmeans_xp.result import BatchResult, KMeansResult, fingerprint
 if TYPE_CHECKING:
     from kmeans_xp.estimators import BisectingKMeans as BisectingKMeans
     from kmeans_xp.estimators import KMeans as KMeans
+    from kmeans_xp.estimators import MiniBatchKMeans as MiniBatchKMeans
     from kmeans_xp.estimators import k_means as k_means
 
 __version__ = "0.1.0"
@@ -35,7 +36,7 @@ __all__ = [
     "warmup",
 ]
 
-_LAZY = ("BisectingKMeans", "KMeans", "k_means")  # they need scikit-learn
+_LAZY = ("BisectingKMeans", "KMeans", "MiniBatchKMeans", "k_means")  # they need scikit-learn
 
 
 def __dir__() -> list[str]:

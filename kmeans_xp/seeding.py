@@ -19,7 +19,16 @@ from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
 from kmeans_xp.validation import check_centroids, check_init_name, check_init_size
 
-__all__ = ["RowSampler", "Start", "Words", "batch_seeds", "plus_plus", "random_rows", "sample_rows"]
+__all__ = [
+    "MiniBatchSampler",
+    "RowSampler",
+    "Start",
+    "Words",
+    "batch_seeds",
+    "plus_plus",
+    "random_rows",
+    "sample_rows",
+]
 
 # k-means++ looks at all rows up to this many, and at no fewer than 256 a cluster.
 _INIT_ROWS = 1 << 20
@@ -149,6 +158,37 @@ class RowSampler:
             self._q[row] = 0
 
 
+class MiniBatchSampler:
+    """Draws rows with replacement, with probability proportional to integer weights.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows; below 2**33 where there are weights.
+    w : ndarray, shape (n_rows,), or None
+        Non-negative weights, not all zero; equal ones if None.
+    """
+
+    def __init__(self, n_rows: int, w: np.ndarray | None) -> None:
+        self._total, self._running = n_rows, None
+        if w is not None:
+            if n_rows >= 1 << 33:  # the running sums would leave 64 bits
+                raise ValueError(
+                    "sample_weight: batches are drawn by weight from fewer than 2**33 rows, got "
+                    f"{n_rows}"
+                )
+            q = integer_weights(w.astype(np.float64), weight_scale(float(w.max())))
+            self._running = np.cumsum(q, dtype=np.uint64)
+            self._total = int(self._running[-1])
+
+    def draw(self, count: int, words: Words) -> np.ndarray:
+        """Indices of `count` rows, in the order drawn."""
+        targets = _scaled(words.words(count), self._total)
+        if self._running is None:
+            return targets
+        return self._running.searchsorted(targets.view(np.uint64), side="right")
+
+
 def random_rows(blocks: Blocks, n_clusters: int, words: Words) -> np.ndarray:
     """Indices of `n_clusters` different rows, weighted, in the order drawn."""
     sampler = RowSampler(blocks.n_rows, blocks.weights())
@@ -174,13 +214,14 @@ def sample_rows(n_rows: int, size: int, words: Words) -> np.ndarray:
     return np.flatnonzero(seen if few == size else ~seen)
 
 
-def _scaled(words: np.ndarray, n: int) -> np.ndarray:
-    """(u·n) >> 64 for uint64 words and n < 2^32 in 32-bit halves; Python integers beyond."""
-    if n >= 1 << 32:
-        return np.asarray([int(u) * n >> 64 for u in words], dtype=np.int64)
-    m, low_mask = np.uint64(n), np.uint64(0xFFFFFFFF)
-    high, low = words >> np.uint64(32), words & low_mask
-    return ((high * m + (low * m >> np.uint64(32))) >> np.uint64(32)).astype(np.int64)
+def _scaled(words: np.ndarray, total: int) -> np.ndarray:
+    """(u·total) >> 64 for uint64 words and total < 2^64, by products of 32-bit halves."""
+    half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
+    high, low = words >> half, words & mask
+    t_high, t_low = np.uint64(total >> 32), np.uint64(total & 0xFFFFFFFF)
+    cross = high * t_low + (low * t_low >> half)
+    middle = (cross & mask) + low * t_high
+    return (high * t_high + (cross >> half) + (middle >> half)).astype(np.int64)
 
 
 def plus_plus(
@@ -284,13 +325,18 @@ class Start:
         shape = self.n_clusters, int(self.x.shape[1])
         return self.metric.given(check_centroids(init, shape, centroid_dtype(self.x)), "init")
 
-    def centroids(self, blocks: Blocks, words: Words) -> np.ndarray:
-        """Centroids of one start, on the host, drawing from `words` what is random."""
+    def centroids(self, blocks: Blocks, words: Words, x: Any = None) -> np.ndarray:
+        """Centroids of one start, on the host, drawing from `words` what is random.
+
+        `x` is what a callable gets to see, where that is not all the data.
+        """
         if self.given is not None:
             return self.given
         if callable(self.init):
             state = np.random.RandomState(np.random.PCG64(words.word()))
-            return self._checked(self.init(self.x, self.n_clusters, random_state=state))
+            return self._checked(
+                self.init(self.x if x is None else x, self.n_clusters, random_state=state)
+            )
         if self.init == "random":
             return blocks.rows(random_rows(blocks, self.n_clusters, words))
         return plus_plus(blocks, self.n_clusters, words, self.init_size)[0]

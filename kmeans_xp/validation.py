@@ -191,22 +191,22 @@ def check_random_state(value: Any) -> None:
         raise ValueError(f"random_state must be non-negative, got {value}")
 
 
-def check_tol(value: Any) -> float:
-    """Return tol, a finite number that is not negative."""
+def check_tol(value: Any, name: str = "tol") -> float:
+    """Return a finite number that is not negative."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"tol must be a number >= 0, got {value!r}")
+        raise TypeError(f"{name} must be a number >= 0, got {value!r}")
     tol = float(value)
     if not 0 <= tol < math.inf:
-        raise ValueError(f"tol must be finite and >= 0, got {value}")
+        raise ValueError(f"{name} must be finite and >= 0, got {value}")
     return tol
 
 
-def check_n_init(value: Any, init: Any) -> int:
-    """Return how many starts to make; "auto" means as in scikit-learn."""
+def check_n_init(value: Any, init: Any, auto: int = 10) -> int:
+    """Return how many starts to make; "auto" stands for `auto` where chance alone chooses."""
     if isinstance(value, str):
         if value != "auto":
             raise ValueError(f"n_init must be 'auto' or an integer >= 1, got {value!r}")
-        return 10 if callable(init) or (isinstance(init, str) and init == "random") else 1
+        return auto if callable(init) or (isinstance(init, str) and init == "random") else 1
     return check_count(value, "n_init")
 
 

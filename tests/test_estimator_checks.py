@@ -7,11 +7,12 @@ pytest.importorskip("sklearn")
 from sklearn import config_context
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from kmeans_xp import BisectingKMeans, KMeans
+from kmeans_xp import BisectingKMeans, KMeans, MiniBatchKMeans
 
 ESTIMATORS = [
     KMeans(n_clusters=2, n_init=2, max_iter=5),
     BisectingKMeans(n_clusters=2, n_init=2, max_iter=5),
+    MiniBatchKMeans(n_clusters=2, n_init=2, max_iter=5, batch_size=10),
 ]
 
 

@@ -15,6 +15,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `own_distances(...)`   distances of rows to their own centroids
 `cluster_sums(...)`    exact sums of some rows in levels (`exact.sums`)
 `cross(rows, centers)`  products of rows with a few centres
+`squares(...)`         Σ w·|x − c_label|² of host rows, enclosed (`exact.squares`)
 `session()`            a context in which this backend's thread settings hold
 `map(fn, items)`       run fn over items, possibly in threads
 =====================  ============================================================================
@@ -73,19 +74,23 @@ def warmup() -> None:
     """
     if find_spec("numba") is None:
         raise ModuleNotFoundError("warmup() needs numba: pip install 'kmeans_xp[cpu]'")
-    from kmeans_xp.backends import cpu_numba, numba_bounds, numba_seeding
+    from kmeans_xp.backends import cpu_numba, numba_bounds, numba_minibatch, numba_seeding
 
     cpu_numba.warmup()
     numba_bounds.warmup()
+    numba_minibatch.warmup()
     numba_seeding.warmup()
 
 
-def backend_for(x: Any) -> Backend:
-    """Choose the backend for an array (already brought to NumPy where that costs no copy)."""
+def backend_for(x: Any, values: int | None = None) -> Backend:
+    """Choose the backend for an array (already brought to NumPy where that costs no copy).
+
+    `values` says how many values it will work on in all, where that is not the size of x.
+    """
     import numpy as np
 
     if isinstance(x, np.ndarray) and not forced_generic():
         from kmeans_xp.backends.cpu import NumpyBackend
 
-        return NumpyBackend(x)
+        return NumpyBackend(x, values)
     return Backend(x)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kmeans_xp.backends.generic import Backend, Frame, Tile, _upper_norms, quiet
+from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["NumpyBackend", "thread_count"]
@@ -41,7 +42,7 @@ def thread_count() -> int:
         return os.cpu_count() or 1
 
 
-def kernels(x: np.ndarray) -> ModuleType | None:
+def kernels(x: np.ndarray, values: int | None = None) -> ModuleType | None:
     """Compiled kernels for this array, if numba is there and KMEANS_XP_NUMBA does not forbid it.
 
     By default arrays that are too small to pay for loading them do without; KMEANS_XP_NUMBA=1 loads
@@ -50,7 +51,8 @@ def kernels(x: np.ndarray) -> ModuleType | None:
     choice = os.environ.get("KMEANS_XP_NUMBA", "auto")
     if choice not in ("auto", "0", "1"):
         raise ValueError(f"KMEANS_XP_NUMBA must be 'auto', '0' or '1', got {choice!r}")
-    if choice == "0" or (choice == "auto" and (x.size < _SMALL or not _installed("numba"))):
+    values = x.size if values is None else values
+    if choice == "0" or (choice == "auto" and (values < _SMALL or not _installed("numba"))):
         return None
     from kmeans_xp.backends import cpu_numba
 
@@ -65,9 +67,9 @@ def _installed(name: str) -> bool:
 class NumpyBackend(Backend):
     """Arrays in host memory, of any layout and byte order."""
 
-    def __init__(self, x: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, values: int | None = None) -> None:
         super().__init__(x)
-        self._fast = kernels(x)
+        self._fast = kernels(x, values)
         # without threadpoolctl BLAS brings its own threads: one worker leaves them to it
         self._threads = thread_count() if _installed("threadpoolctl") else 1
         self._pool: ThreadPoolExecutor | None = None
@@ -232,6 +234,22 @@ class NumpyBackend(Backend):
         from kmeans_xp.backends import numba_bounds
 
         return numba_bounds.measure(x, rows, labels, frame, points)
+
+    def squares(
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        centroids: np.ndarray,
+        w: np.ndarray | None,
+        exponent: int,
+        weight_exponent: int,
+    ) -> list[Enclosure]:
+        """Σ w·|x − c_label|² of some rows, in parts."""
+        if self._fast is None or w is not None or abs(exponent) > 1000 or not self._fast.suits(x):
+            return super().squares(x, labels, centroids, w, exponent, weight_exponent)
+        from kmeans_xp.backends import numba_minibatch
+
+        return [numba_minibatch.squares(x, labels, centroids, exponent)]
 
     def cluster_sums(
         self,

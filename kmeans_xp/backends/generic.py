@@ -13,6 +13,7 @@ from array_api_compat import array_namespace, device, is_jax_array, is_torch_arr
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
 from kmeans_xp.exact.bounds import FLOAT32, gamma
+from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["Backend", "Frame", "Tile", "has_float64"]
@@ -20,6 +21,8 @@ __all__ = ["Backend", "Frame", "Tile", "has_float64"]
 # Float32 factors that turn the rounding of one operation upwards and downwards.
 _UP = np.float32(1 + 2.0**-22)
 _DOWN = np.float32(1 - 2.0**-22)
+# Values worked on at a time, so that the helpers stay in cache.
+_CACHED = 1 << 13
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,7 +102,7 @@ class Backend:
                 raise ValueError(f"KMEANS_XP_BLOCK_ROWS must be a positive integer, got {chosen!r}")
             return int(chosen)
         entries = self.preferred_scores // max(1, self.n_threads // 2)  # every thread has a block
-        return int(np.clip(entries // max(n_features, n_clusters), 64, 16384))
+        return min(max(entries // max(n_features, n_clusters), 64), 16384)
 
     def host(self, x: Any, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows lo..hi as NumPy, in the working dtype."""
@@ -300,6 +303,29 @@ class Backend:
             sums.value_level(level)[...] += sign * part
             level += 1
         sums.weights[0] += sign * np.bincount(labels, minlength=sums.shape[0])
+
+    def squares(
+        self,
+        x: np.ndarray,
+        labels: np.ndarray,
+        centroids: np.ndarray,
+        w: np.ndarray | None,
+        exponent: int,
+        weight_exponent: int,
+    ) -> list[Enclosure]:
+        """Σ w·|x − c_label|² of host rows, in parts (`exact.squares.enclose_squares`)."""
+        step = max(1, _CACHED // x.shape[1])
+        parts = [slice(lo, lo + step) for lo in range(0, len(x), step)]
+        return [
+            enclose_squares(
+                x[part],
+                centroids[labels[part]],
+                None if w is None else w[part],
+                exponent,
+                weight_exponent,
+            )
+            for part in parts
+        ]
 
 
 def quiet() -> np.errstate:

@@ -2,5 +2,6 @@
 
 from kmeans_xp.estimators.bisecting import BisectingKMeans
 from kmeans_xp.estimators.kmeans import KMeans, k_means
+from kmeans_xp.estimators.minibatch import MiniBatchKMeans
 
-__all__ = ["BisectingKMeans", "KMeans", "k_means"]
+__all__ = ["BisectingKMeans", "KMeans", "MiniBatchKMeans", "k_means"]

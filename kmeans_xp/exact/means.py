@@ -14,14 +14,22 @@ from kmeans_xp.exact.predicate import two_product
 from kmeans_xp.exact.sums import ClusterSums
 from kmeans_xp.exact.unit import unit_rows
 
-__all__ = ["rounded_directions", "rounded_means"]
+__all__ = [
+    "PLAIN_EXPONENTS",
+    "PLAIN_LEVELS",
+    "divide",
+    "double_double",
+    "round_certainly",
+    "rounded_directions",
+    "rounded_means",
+]
 
 # Entries worked on at a time: the float64 helpers stay small beside the centroids.
 _ENTRIES = 1 << 16
 
 # Plain float64 is tried for float32 means of at most so many levels, and scales 2**±so much.
-_PLAIN_LEVELS = 8
-_PLAIN_EXPONENTS = 60
+PLAIN_LEVELS = 8
+PLAIN_EXPONENTS = 60
 
 _Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -67,7 +75,7 @@ def rounded_directions(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
 def _some_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Means of a few clusters that have weight."""
     reach = int(np.abs(sums.grid.exponents).max())
-    plain = not sums.weighted and len(sums.values) <= _PLAIN_LEVELS and reach <= _PLAIN_EXPONENTS
+    plain = not sums.weighted and len(sums.values) <= PLAIN_LEVELS and reach <= PLAIN_EXPONENTS
     if dtype != np.float32 or not plain:
         return _any_means(sums, clusters, dtype)
     with np.errstate(all="ignore"):
@@ -98,22 +106,22 @@ def _float32_means(sums: ClusterSums, clusters: np.ndarray) -> tuple[np.ndarray,
 
 def _any_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Means of clusters that have weight, in twice the digits of float64."""
-    numerator = _double_double([v[clusters] for v in sums.values], sums.grid.bits)
+    numerator = double_double([v[clusters] for v in sums.values], sums.grid.bits)
     if sums.weighted:
-        high, low, error = _double_double([v[clusters] for v in sums.weights], sums.grid.bits)
+        high, low, error = double_double([v[clusters] for v in sums.weights], sums.grid.bits)
     else:
         high = sums.weights[0][clusters].astype(np.float64)
         low = error = np.zeros_like(high)
     with np.errstate(all="ignore"):  # what is not finite is not certain
-        parts = _divide(numerator, (high[:, None], low[:, None], error[:, None]))
-        value, certain = _round(*parts, sums.grid.exponents, dtype)
+        parts = divide(numerator, (high[:, None], low[:, None], error[:, None]))
+        value, certain = round_certainly(*parts, sums.grid.exponents, dtype)
     rows, columns = np.nonzero(~certain)
     if rows.size:
         value[rows, columns] = _by_integers(sums, clusters[rows], columns, dtype)
     return value
 
 
-def _double_double(levels: list[np.ndarray], bits: int) -> _Pair:
+def double_double(levels: list[np.ndarray], bits: int) -> _Pair:
     """Sum of levels in units of the top as (high, low, error bound); an error of 0 means exact."""
     digits = [level.copy() for level in levels]
     half = 1 << (bits - 1)
@@ -145,7 +153,7 @@ def _double_double(levels: list[np.ndarray], bits: int) -> _Pair:
     return high, low, error
 
 
-def _divide(a: _Pair, b: _Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def divide(a: _Pair, b: _Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Divide two such pairs: (high, low, error bound of high + low, high is the exact quotient)."""
     a_high, a_low, a_error = a
     b_high, b_low, b_error = b
@@ -160,7 +168,7 @@ def _divide(a: _Pair, b: _Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     return quotient, correction, error, exact
 
 
-def _round(
+def round_certainly(
     high: np.ndarray,
     low: np.ndarray,
     slack: np.ndarray,

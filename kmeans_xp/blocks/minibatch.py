@@ -1,0 +1,129 @@
+"""A mini-batch on the host: labels, exact sums and exact inertia, without what a whole fit keeps.
+
+A batch is small: its rows come to the host, wherever the data are, and one thread does the work
+unless the batch has several blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
+from kmeans_xp.backends import Backend, backend_for
+from kmeans_xp.backends.generic import Frame
+from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.squares import Enclosure, exact_squares, round_enclosures
+from kmeans_xp.exact.sums import ClusterSums, Grid
+
+__all__ = ["Measured", "MiniBatchPass"]
+
+# Values one exact partial sum holds in float64 at a time.
+_SUM_ENTRIES = 1 << 18
+_SAMPLE = 256
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a batch says of centroids: exact sums of its clusters, and its inertia rounded once."""
+
+    sums: ClusterSums
+    inertia: float
+
+
+class MiniBatchPass:
+    """Measures batches of host rows.
+
+    Parameters
+    ----------
+    sample : ndarray, shape (n, D)
+        Some rows, to choose from where the fast pass looks at them.
+    values : int
+        About how many values will be seen in all: decides whether compiled kernels pay.
+    """
+
+    def __init__(self, sample: np.ndarray, values: int) -> None:
+        self.backend: Backend = backend_for(sample, values)
+        self.frame: Frame = choose_frame(sample[:: max(1, len(sample) // _SAMPLE)])
+
+    def session(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which batches are measured."""
+        return self.backend.session()
+
+    def measure(self, rows: np.ndarray, w: np.ndarray | None, centroids: np.ndarray) -> Measured:
+        """Assign the rows and sum them up.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n, D)
+            In the dtype of the centroids, C-contiguous.
+        w : ndarray, shape (n,), or None
+        centroids : ndarray, shape (K, D)
+        """
+        batch = _MiniBatch(self.backend, rows, w, centroids)
+        centers = prepare(centroids, self.frame, self.backend.input_unit)
+        with np.errstate(all="ignore"):
+            parts = self.backend.map(lambda r: batch.add(slice(*r), centers), batch.ranges)
+        inertia = round_enclosures([one for _, enclosures in parts for one in enclosures])
+        if inertia is None:
+            blocks = zip(batch.ranges, parts, strict=True)
+            exact = [batch.squares(slice(*r), labels) for r, (labels, _) in blocks]
+            inertia = float(sum(exact, Dyadic()))
+        return Measured(batch.sums, inertia)
+
+
+def _largest(x: np.ndarray) -> np.ndarray:
+    """Largest magnitude a column, float64; eight rows folded into one: long rows are faster."""
+    magnitude = np.abs(x)
+    whole = len(x) // 8 * 8
+    top = magnitude[whole:].max(axis=0, initial=0)
+    if whole:
+        folded = magnitude[:whole].reshape(whole // 8, -1).max(axis=0)
+        top = np.maximum(top, folded.reshape(8, -1).max(axis=0))
+    return top.astype(np.float64)
+
+
+def _smallest(x: np.ndarray) -> float:
+    """A lower bound of the magnitudes that are not zero."""
+    if x.dtype == np.float32:
+        return 2.0**-149
+    magnitude = np.abs(x)
+    return min(float(magnitude.min(initial=1.0, where=magnitude > 0)), 1.0)
+
+
+class _MiniBatch:
+    """One batch while it is measured."""
+
+    def __init__(
+        self, backend: Backend, x: np.ndarray, w: np.ndarray | None, centroids: np.ndarray
+    ) -> None:
+        self.backend, self.x, self.w, self.centroids = backend, x, w, centroids
+        n_rows, n_features = x.shape
+        step = backend.block_rows(n_features, len(centroids))
+        step = min(step, min(max(_SUM_ENTRIES // n_features, 16), 16384))
+        self.ranges = [(lo, min(lo + step, n_rows)) for lo in range(0, n_rows, step)]
+        largest = _largest(x)
+        narrow = x.dtype == np.float32 and (w is None or w.dtype == np.float32)
+        weight_range = None if w is None else (float(w[w > 0].min()), float(w.max()))
+        self.grid = Grid.fit(largest, _smallest(x), weight_range, n_rows, min(step, n_rows), narrow)
+        self.sums = ClusterSums(len(centroids), self.grid, w is not None)
+        self.exponent = math.frexp(max(float(largest.max()), float(np.abs(centroids).max())))[1]
+
+    def add(self, rows: slice, centers: Centers) -> tuple[np.ndarray, list[Enclosure]]:
+        """Labels of some rows and what they add to the inertia; their sums are added up."""
+        backend, x = self.backend, self.x[rows]
+        norms = backend.row_norms(backend.frame_rows(x, slice(None), centers.frame))
+        labels = assign_rows(backend, x, slice(0, len(x)), norms, centers, x.dtype).labels
+        w = None if self.w is None else self.w[rows]
+        backend.cluster_sums(x, np.arange(len(x)), w, labels, self.sums, 1)
+        return labels, backend.squares(
+            x, labels, self.centroids, w, self.exponent, self.grid.weight_exponent
+        )
+
+    def squares(self, rows: slice, labels: np.ndarray) -> Dyadic:
+        """Exact Σ w·|x − c|² of some rows."""
+        w = None if self.w is None else self.w[rows]
+        return exact_squares(self.x[rows], self.centroids[labels], w)

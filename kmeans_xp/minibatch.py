@@ -1,0 +1,456 @@
+"""Mini-batch k-means: small batches move centroids that remember how much weight they have seen.
+
+D. Sculley, "Web-scale k-means clustering", WWW 2010, with the start, the reassignment of rare
+clusters and the stop rules that scikit-learn adds. docs/exactness.md, "Mini-batch", defines it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from kmeans_xp.backends.convert import centroid_dtype, from_numpy
+from kmeans_xp.blocks.base import Blocks
+from kmeans_xp.blocks.minibatch import MiniBatchPass
+from kmeans_xp.blocks.open import open_blocks
+from kmeans_xp.exact.blend import Totals, blended_means
+from kmeans_xp.exact.inertia import exact_shift, shift_bounds
+from kmeans_xp.seeding import MiniBatchSampler, RowSampler, Start, Words, sample_rows
+from kmeans_xp.validation import (
+    as_array,
+    check_count,
+    check_n_clusters,
+    check_n_init,
+    check_random_state,
+    check_tol,
+    check_weights,
+    outside,
+)
+
+__all__ = ["MiniBatchResult", "MiniBatchState", "Options", "fit", "partial_fit"]
+
+# Starts that "auto" makes where they are left to chance.
+_STARTS = 3
+# Rows that choose the frame of the fast pass.
+_SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for, in the words of scikit-learn's MiniBatchKMeans.
+
+    Attributes
+    ----------
+    n_clusters : int, default 8
+    init : {"k-means++", "random"}, array of shape (K, D), or callable
+    max_iter : int, default 100
+        Passes over the data, at most.
+    batch_size : int, default 1024
+        Rows a batch of `fit`.
+    verbose : int, default 0
+    compute_labels : bool, default True
+        Whether labels and inertia of all rows are computed at the end.
+    random_state : None, int, SeedSequence, RandomState or Generator
+    tol : float, default 0
+        Stop when the centroids move by Σ|Δ|² <= tol times the mean variance of the features; 0:
+        never.
+    max_no_improvement : int or None, default 10
+        Stop after so many batches in turn that do not lower the average inertia; None: never.
+    init_size : int or None, default None
+        Rows the start looks at; None: three batches, or three rows a cluster if those are too few.
+    n_init : int or "auto", default "auto"
+        Starts to try; 3 for "random" and callables, else 1, with "auto".
+    reassignment_ratio : float, default 0.01
+        Clusters with less than this part of the largest weight start anew.
+    """
+
+    n_clusters: int = 8
+    init: Any = "k-means++"
+    max_iter: int = 100
+    batch_size: int = 1024
+    verbose: int = 0
+    compute_labels: bool = True
+    random_state: Any = None
+    tol: float = 0.0
+    max_no_improvement: int | None = 10
+    init_size: int | None = None
+    n_init: int | str = "auto"
+    reassignment_ratio: float = 0.01
+
+    def checked(self, x: Any) -> tuple[Start, int, int]:
+        """Check all of them against the data: the start, the rows it looks at, rows a batch."""
+        n_rows = int(x.shape[0])
+        n_clusters = check_n_clusters(self.n_clusters, n_rows)
+        check_count(self.max_iter, "max_iter")
+        check_tol(self.tol)
+        check_tol(self.reassignment_ratio, "reassignment_ratio")
+        if self.max_no_improvement is not None:
+            check_count(self.max_no_improvement, "max_no_improvement", 0)
+        check_random_state(self.random_state)
+        check_n_init(self.n_init, self.init)
+        n_batch = min(check_count(self.batch_size, "batch_size"), n_rows)
+        size = min(self._start_rows(n_batch), n_rows)
+        return Start(x, self.init, n_clusters, size), size, n_batch
+
+    def _start_rows(self, n_batch: int) -> int:
+        few = 3 * self.n_clusters
+        if self.init_size is None:
+            return 3 * n_batch if 3 * n_batch >= self.n_clusters else few
+        size = check_count(self.init_size, "init_size")
+        if size >= self.n_clusters:
+            return size
+        warnings.warn(
+            f"init_size={size} should be larger than n_clusters={self.n_clusters}. Setting it to "
+            "min(3*n_clusters, n_samples)",
+            RuntimeWarning,
+            stacklevel=outside(),
+        )
+        return few
+
+
+@dataclass
+class MiniBatchState:
+    """All that a further batch needs; it can be pickled.
+
+    Attributes
+    ----------
+    centroids : ndarray, shape (K, D)
+        On the host.
+    totals : Totals
+        Weight each of them has seen.
+    waiting : int
+        Rows since rare clusters were last looked for.
+    words : Words
+        Random stream of reassignments.
+    """
+
+    centroids: np.ndarray
+    totals: Totals
+    waiting: int
+    words: Words
+
+    @classmethod
+    def begin(cls, centroids: np.ndarray, words: Words) -> MiniBatchState:
+        """Centroids that have seen nothing."""
+        return cls(centroids, Totals.none(len(centroids)), 0, words)
+
+
+@dataclass(frozen=True)
+class MiniBatchResult:
+    """Outcome of `fit` or `partial_fit`; arrays are in the namespace and on the device of X.
+
+    Attributes
+    ----------
+    state : MiniBatchState
+    centroids : array, shape (K, D)
+    counts : array, shape (K,)
+        Weight each cluster has seen, in the dtype of the centroids.
+    labels : array of int32, shape (N,), or None
+    inertia : float or None
+    n_steps : int
+    n_iter : int or None
+    """
+
+    state: MiniBatchState
+    centroids: Any
+    counts: Any
+    labels: Any
+    inertia: float | None
+    n_steps: int
+    n_iter: int | None
+
+
+# ---- one step
+
+
+def advance(
+    state: MiniBatchState,
+    batches: MiniBatchPass,
+    rows: np.ndarray,
+    w: np.ndarray | None,
+    options: Options,
+) -> float:
+    """Move the centroids by one batch; returns its inertia before that, rounded once."""
+    state.waiting += len(rows)
+    look = state.waiting >= 10 * len(state.centroids) or not state.totals.units.all()
+    if look:
+        state.waiting = 0
+    measured = batches.measure(rows, w, state.centroids)
+    state.centroids = blended_means(measured.sums, state.totals, state.centroids)
+    state.totals = state.totals.plus(measured.sums)
+    if look and options.reassignment_ratio > 0:
+        _reassign(state, rows, w, options)
+    return measured.inertia
+
+
+def _reassign(
+    state: MiniBatchState, rows: np.ndarray, w: np.ndarray | None, options: Options
+) -> None:
+    """Rare clusters start anew at rows of the batch."""
+    rare = np.flatnonzero(state.totals.rare(options.reassignment_ratio))
+    if not rare.size:
+        return
+    eligible = np.arange(len(rows)) if w is None else np.flatnonzero(w > 0)
+    most = len(eligible) // 2
+    if len(rare) > most:
+        rarest = np.argsort(state.totals.units[rare], kind="stable")[:most]
+        rare = np.sort(rare[rarest])
+    if not rare.size:
+        return
+    if options.verbose:
+        print(f"[MiniBatchKMeans] Reassigning {len(rare)} cluster centers.")
+    sampler = RowSampler(len(eligible), None)
+    state.centroids = state.centroids.copy()
+    for k in rare.tolist():
+        place = sampler.draw(state.words)
+        sampler.remove(place)
+        state.centroids[k] = rows[eligible[place]] + rows.dtype.type(0)
+    state.totals = state.totals.lifted(rare)
+
+
+# ---- when to stop
+
+
+@dataclass
+class _Monitor:
+    """The moving average of the inertia, in float64, and the rules that stop a fit early."""
+
+    options: Options
+    blocks: Blocks
+    n_batch: int
+    n_steps: int
+    average: float | None = None
+    least: float | None = None
+    in_vain: int = 0
+
+    def stops(self, step: int, inertia: float, new: np.ndarray, old: np.ndarray) -> bool:
+        """Take in a step, counted from 1; True if it is to be the last one."""
+        mean = inertia / self.n_batch
+        said = f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}"
+        if step == 1:  # it speaks of the start
+            self._say(said)
+            return False
+        if self.average is None:
+            self.average = mean
+        else:
+            alpha = min(self.n_batch * 2.0 / (self.blocks.n_rows + 1), 1.0)
+            self.average = self.average * (1.0 - alpha) + mean * alpha
+        self._say(f"{said}, ewa inertia: {self.average}")
+        if self.options.tol > 0 and self._still(new, old):
+            self._say(f"Converged (small centers change) at step {step}/{self.n_steps}")
+            return True
+        if self.least is None or self.average < self.least:
+            self.in_vain, self.least = 0, self.average
+        else:
+            self.in_vain += 1
+        patience = self.options.max_no_improvement
+        if patience is not None and self.in_vain >= patience:
+            self._say(f"Converged (lack of improvement in inertia) at step {step}/{self.n_steps}")
+            return True
+        return False
+
+    def _still(self, new: np.ndarray, old: np.ndarray) -> bool:
+        """Whether the real shift is at most tol times the mean variance."""
+        limit = Fraction(self.options.tol) * self.blocks.variance()
+        low, high = shift_bounds(new, old)
+        if Fraction(low) > limit:
+            return False
+        return (high < math.inf and Fraction(high) <= limit) or exact_shift(new, old) <= limit
+
+    def _say(self, line: str) -> None:
+        if self.options.verbose:
+            print(line)
+
+
+# ---- fits
+
+
+def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
+    """Move centroids by batches drawn from X, with replacement and by weight, until a rule stops.
+
+    Parameters
+    ----------
+    X : array, shape (N, D)
+        As for `kmeans`.
+    options : Options
+    sample_weight : array, shape (N,), optional
+        Weights of the rows: rows are drawn by them, and count equally once drawn.
+
+    Returns
+    -------
+    MiniBatchResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, naming the argument, before any work.
+    """
+    x = as_array(X)
+    start, size, n_batch = options.checked(x)
+    w = check_weights(sample_weight, x)
+    n_rows = int(x.shape[0])
+    blocks = open_blocks(x, w, centroid_dtype(x))
+    words = Words(options.random_state)
+    reassignments = Words(words.word())
+    n_steps = options.max_iter * n_rows // n_batch
+    monitor = _Monitor(options, blocks, n_batch, n_steps)
+    sampler = MiniBatchSampler(n_rows, w)
+    with blocks.session():
+        n_init = check_n_init(options.n_init, options.init, _STARTS)
+        centroids = _start(blocks, x, start, size, n_init, words, options.verbose)
+        state = MiniBatchState.begin(centroids, reassignments)
+        batches = MiniBatchPass(
+            blocks.rows(np.arange(0, n_rows, -(-n_rows // _SAMPLE))), n_rows * blocks.n_features
+        )
+        with batches.session():
+            for step in range(1, n_steps + 1):
+                rows = blocks.rows(sampler.draw(n_batch, words))
+                old = state.centroids
+                inertia = advance(state, batches, rows, None, options)
+                if monitor.stops(step, inertia, state.centroids, old):
+                    break
+        labels = None
+        if options.compute_labels:
+            labels, inertia = _label(blocks, state.centroids)
+        else:
+            mean = monitor.average if monitor.average is not None else inertia / n_batch
+            inertia = mean * (n_rows if w is None else math.fsum(w.tolist()))
+    return _result(state, x, labels, inertia, step, -(-step * n_batch // n_rows))
+
+
+def partial_fit(
+    X: Any,
+    options: Options,
+    state: MiniBatchState | None = None,
+    n_steps: int = 0,
+    sample_weight: Any = None,
+) -> MiniBatchResult:
+    """Move centroids by one batch, all of X.
+
+    Parameters
+    ----------
+    X : array, shape (n, D)
+        The batch; the first one has at least as many rows as clusters.
+    options : Options
+    state : MiniBatchState, optional
+        Of the result before, which is left as it is; None starts from X.
+    n_steps : int, default 0
+        Steps made before.
+    sample_weight : array, shape (n,), optional
+        Weights of the rows.
+
+    Returns
+    -------
+    MiniBatchResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad input, naming the argument, before any work.
+    """
+    x = as_array(X)
+    check_tol(options.reassignment_ratio, "reassignment_ratio")
+    dtype = centroid_dtype(x)
+    if state is None:
+        start, size, _ = options.checked(x)
+    elif x.shape[1] != state.centroids.shape[1]:
+        raise ValueError(
+            f"X must have the {state.centroids.shape[1]} features of the batches before, got "
+            f"{x.shape[1]}"
+        )
+    elif dtype != state.centroids.dtype:  # float64 holds both exactly
+        dtype = np.dtype(np.float64)
+        xp = array_namespace(x)
+        x = xp.astype(x, xp.float64)
+    w = check_weights(sample_weight, x)
+    blocks = open_blocks(x, w, dtype)
+    with blocks.session():
+        if state is None:
+            words = Words(options.random_state)
+            reassignments = Words(words.word())
+            centroids = _start(blocks, x, start, size, 1, words, options.verbose)
+            state = MiniBatchState.begin(centroids, reassignments)
+        else:
+            state = copy.deepcopy(state)
+            state.centroids = state.centroids.astype(dtype)
+        rows = blocks.rows(np.arange(blocks.n_rows))
+        batches = MiniBatchPass(rows, rows.size)
+        with batches.session():
+            advance(state, batches, rows, w, options)
+        labels, inertia = None, None
+        if options.compute_labels:
+            labels, inertia = _label(blocks, state.centroids)
+    return _result(state, x, labels, inertia, n_steps + 1, None)
+
+
+def _start(
+    blocks: Blocks, x: Any, start: Start, size: int, n_init: int, words: Words, verbose: int
+) -> np.ndarray:
+    """The best of some starts on `size` rows each, by the inertia of as many other rows."""
+    if start.given is not None:
+        return start.given
+    judge: tuple[np.ndarray, np.ndarray | None] | None = None
+    if n_init > 1:
+        judge = _sample(blocks, size, words)
+    best: tuple[float, np.ndarray] | None = None
+    for index in range(n_init):
+        rows, w = _sample(blocks, size, words)
+        place = open_blocks(rows, w, blocks.dtype)
+        with place.session():
+            centroids = start.centroids(place, words, from_numpy(rows, x))
+        if judge is None:
+            return centroids + centroids.dtype.type(0)
+        batches = MiniBatchPass(judge[0], judge[0].size)
+        with batches.session():
+            cost = batches.measure(*judge, centroids).inertia
+        if verbose:
+            print(f"Inertia for init {index + 1}/{n_init}: {cost}")
+        if best is None or cost < best[0]:
+            best = cost, centroids
+    assert best is not None
+    return best[1] + best[1].dtype.type(0)
+
+
+def _sample(blocks: Blocks, size: int, words: Words) -> tuple[np.ndarray, np.ndarray | None]:
+    """Different rows and their weights: `size` drawn ones, or all there are."""
+    n_rows = blocks.n_rows
+    chosen = np.arange(n_rows) if size >= n_rows else sample_rows(n_rows, size, words)
+    w = blocks.weights()
+    part = None if w is None else w[chosen]
+    if part is not None and not part.any():
+        part = None  # as if they had no weights
+    return blocks.rows(chosen), part
+
+
+def _label(blocks: Blocks, centroids: np.ndarray) -> tuple[Any, float]:
+    handle = blocks.place(centroids)
+    blocks.settle(handle)
+    inertia = blocks.inertia(handle)
+    return blocks.labels(), inertia
+
+
+def _result(
+    state: MiniBatchState,
+    x: Any,
+    labels: Any,
+    inertia: float | None,
+    n_steps: int,
+    n_iter: int | None,
+) -> MiniBatchResult:
+    counts = state.totals.floats().astype(state.centroids.dtype)
+    return MiniBatchResult(
+        state,
+        from_numpy(state.centroids.copy(), x),
+        from_numpy(counts, x),
+        labels,
+        inertia,
+        n_steps,
+        n_iter,
+    )

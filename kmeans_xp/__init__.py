@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from kmeans_xp.backends import warmup
+from kmeans_xp.checkpoint import Checkpoint, CheckpointError
 from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.export import to_onnx
 from kmeans_xp.functional import kmeans, kmeans_plusplus, predict
@@ -21,6 +22,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchResult",
+    "Checkpoint",
+    "CheckpointError",
     "ConvergenceWarning",
     "History",
     "KMeansResult",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,9 @@ from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.batch import kmeans_batch, predict_batch
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
+from kmeans_xp.checkpoint import Best, Keeper, described, open_keeper
 from kmeans_xp.exceptions import ConvergenceWarning, warn_of_few_clusters
-from kmeans_xp.lloyd import LoopResult, State, lloyd
+from kmeans_xp.lloyd import State, lloyd
 from kmeans_xp.problems import is_batch, open_problems
 from kmeans_xp.progress import Watch, check_progress, problem_bar
 from kmeans_xp.result import BatchResult, KMeansResult
@@ -53,6 +55,8 @@ def kmeans(
     device: str | None = None,
     lengths: Any = None,
     offsets: Any = None,
+    checkpoint: Any = None,
+    resume: Any = None,
     progress: bool = False,
     callback: Callable[[State], bool | None] | None = None,
     verbose: int = 0,
@@ -104,6 +108,12 @@ def kmeans(
         Of a padded batch X of shape (B, N, D): how many rows of each problem count.
     offsets : array of int, shape (B + 1,), optional
         Of a batch of flat rows X of shape (M, D): where each problem begins and the last one ends.
+    checkpoint : path-like or Checkpoint, optional
+        Folder in which to keep the state of the fit: after every start and every 30 seconds, or as
+        a `Checkpoint` says.
+    resume : path-like, optional
+        Folder with the checkpoint of an interrupted fit of the same data and parameters: goes on
+        from there and ends with the bits of a fit that was never interrupted.
     progress : bool, default False
         Show a progress bar (needs tqdm).
     callback : callable, optional
@@ -147,6 +157,8 @@ def kmeans(
     (1.0, True)
     """
     if is_batch(X, lengths, offsets):
+        if checkpoint is not None or resume is not None:
+            raise ValueError("checkpoint and resume are not for batches")
         return _kmeans_batch(
             X,
             n_clusters,
@@ -178,28 +190,77 @@ def kmeans(
         raise TypeError(f"callback must be callable, got {callback!r}")
     check_progress(progress)
     check_random_state(random_state)
+    keeper = open_keeper(checkpoint, resume)
     w = check_weights(sample_weight, x)
     blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
     words = Words(random_state)
-    best: tuple[float, Any, Any, LoopResult] | None = None
+    given = init if start.given is None else start.given
+    parameters = {
+        **described(given, random_state),
+        **dict(n_clusters=n_clusters, init_size=init_size, n_init=n_starts),
+        **dict(max_iter=max_iter, tol=tol, metric=metric),
+    }
+    watches = functools.partial(
+        Watch,
+        blocks,
+        x,
+        max_iter=max_iter,
+        progress=progress,
+        callback=callback,
+        verbose=verbose,
+    )
     with blocks.session():
-        for index in range(n_starts):
-            watch = Watch(blocks, x, index, max_iter, progress, callback, verbose)
-            blocks.reset()
+        keeper.begin(blocks, words, parameters)
+        best = _best_start(blocks, start, words, keeper, watches, n_starts, max_iter, tol)
+    warn_of_few_clusters(blocks.distinct_labels(best.labels, n_clusters), n_clusters)
+    return KMeansResult(
+        best.labels, from_numpy(best.centroids, x), best.inertia, best.n_iter, best.converged
+    )
+
+
+def _best_start(
+    blocks: Blocks,
+    start: Start,
+    words: Words,
+    keeper: Keeper,
+    watches: Callable[[int], Watch],
+    n_starts: int,
+    max_iter: int,
+    tol: float,
+) -> Best:
+    """Make the starts that the keeper says are left; the one of lowest inertia."""
+    best = keeper.best
+    for index in range(keeper.start, n_starts):
+        watch = watches(index)
+        blocks.reset()
+        if keeper.centroids is None:
             handle = blocks.place(start.centroids(blocks, words))
-            watch.begin(handle)
-            with watch:
-                loop = lloyd(
-                    blocks, handle, max_iter=max_iter, tol=tol, on_iteration=watch.on_iteration
-                )
-            watch.end(loop, tol)
-            cost = blocks.inertia(loop.centroids)
-            if best is None or cost < best[0]:
-                best = cost, blocks.labels(), blocks.fetch(loop.centroids), loop
+        else:
+            before, handle = (blocks.place(c) for c in keeper.centroids)
+            blocks.settle(before)
+        watch.begin(handle)
+        with watch:
+            loop = lloyd(
+                blocks,
+                handle,
+                max_iter=max_iter,
+                tol=tol,
+                on_iteration=watch.on_iteration,
+                on_going=functools.partial(keeper.after_iteration, blocks),
+                done=keeper.iteration,
+            )
+        watch.end(loop, tol)
+        cost = blocks.inertia(loop.centroids)
+        if best is None or cost < best.inertia:
+            centroids = blocks.fetch(loop.centroids)
+            best = Best(cost, centroids, loop.n_iter, loop.converged, blocks.labels())
+        keeper.after_start(index, best)
     assert best is not None
-    cost, labels, centroids, loop = best
-    warn_of_few_clusters(blocks.distinct_labels(labels, n_clusters), n_clusters)
-    return KMeansResult(labels, from_numpy(centroids, x), cost, loop.n_iter, loop.converged)
+    if best.labels is None:  # of a start before the interruption
+        blocks.reset()
+        blocks.assign(blocks.place(best.centroids))
+        best.labels = blocks.labels()
+    return best
 
 
 def _kmeans_batch(

@@ -74,6 +74,8 @@ def lloyd(
     max_iter: int,
     tol: float,
     on_iteration: Callable[[int, Step, float], bool] | None = None,
+    on_going: Callable[[int, Any, Any], None] | None = None,
+    done: int = 0,
 ) -> LoopResult:
     """Iterate until no label changes, the centroids move less than `tol`, or `max_iter` is reached.
 
@@ -91,6 +93,10 @@ def lloyd(
         Relative to the mean variance of the features.
     on_iteration : callable, optional
         Called with (iteration, step, seconds); returning True stops.
+    on_going : callable, optional
+        Called with (iteration, centroids before, centroids after) if the loop goes on.
+    done : int, default 0
+        Iterations made before: `blocks` is settled for the centroids before the last of them.
 
     Returns
     -------
@@ -98,7 +104,7 @@ def lloyd(
         Labels and sums in `blocks` belong to its centroids.
     """
     converged = False
-    iteration = 0
+    iteration = done
     stale = True
     while iteration < max_iter:
         iteration += 1
@@ -107,10 +113,12 @@ def lloyd(
         unchanged = step.changed == 0 and not step.relocated
         converged = unchanged or _within(blocks, step, centroids, tol)
         stale = step.shift != (0.0, 0.0)
-        centroids = step.centroids
+        before, centroids = centroids, step.centroids
         seconds = time.perf_counter() - began
         if (on_iteration is not None and on_iteration(iteration, step, seconds)) or converged:
             break
+        if on_going is not None:
+            on_going(iteration, before, centroids)
     if stale:
         blocks.settle(centroids)
     return LoopResult(centroids, iteration, converged)

@@ -52,6 +52,15 @@ class Words:
         """Return the next 64 random bits."""
         return int(self._source.random_raw())
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands, as plain data."""
+        return dict(self._source.state)
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self._source.state = value
+
     def words(self, count: int) -> np.ndarray:
         """Return the next `count` words as uint64."""
         return self._source.random_raw(count)

@@ -352,6 +352,28 @@ def test_labels_are_wrong_without_the_bound(monkeypatch, dtype, backend):
     assert (labels != reference.predict(X, centroids, "cosine")).any()
 
 
+def parallel(seed):
+    return (datasets.bell(seed, (400, 3 + seed % 3)) + 10 ** (1 + seed % 3)).astype(np.float32)
+
+
+def differing_fits():
+    """How many of some fits have other bits with bounds than without."""
+    found = 0
+    for seed in range(9):
+        X, k = parallel(seed), 4 + seed
+        options = {"init": X[:k], "tol": 0, "max_iter": 20, "metric": "cosine"}
+        plain = run(X, k, algorithm="lloyd", **options)
+        found += fingerprint(run(X, k, algorithm="hamerly", **options)) != fingerprint(plain)
+    return found
+
+
+def test_pruning_needs_the_margin(monkeypatch):
+    assert differing_fits() == 0
+    none = dict.fromkeys(unit.UNIT_ERROR, 0.0)
+    monkeypatch.setattr(assignment, "UNIT_ERROR", none)
+    assert differing_fits() > 0
+
+
 def test_directions_are_wrong_without_the_look_at_middles(monkeypatch):
     X = middles()
     monkeypatch.setattr(unit, "_leave_middles", lambda *args: None)

@@ -32,7 +32,8 @@ _KEEP = {np.dtype(np.float32): 2.0**-22, np.dtype(np.float64): 2.0**-51}
 _LARGE_EXPONENT = 900
 # One exact level of squares is enough up to this many features.
 _ONE_LEVEL = 128
-_ENTRIES = 1 << 16
+# Values worked on at a time: the temporary arrays stay in cache.
+_ENTRIES = 1 << 15
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
@@ -59,7 +60,7 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
 def _quotients(x: np.ndarray) -> np.ndarray:
     """Rows over their norms in float64, to be rounded to the dtype of x."""
     rows = x.astype(np.float64)
-    norms, exponents = rounded_norms(rows)
+    norms, exponents = rounded_norms(rows, x.dtype == np.float32)
     # a subnormal quotient is rounded once, so nothing may underflow before: what does so here
     # is too small to show in the quotient
     shift = np.where(exponents > _LARGE_EXPONENT, -128, 0)
@@ -89,7 +90,7 @@ def unit_centroids(given: np.ndarray, name: str) -> np.ndarray:
             f"{name} must have a direction for metric='cosine'; {name}[{zero[0]}] is zero as "
             f"{given.dtype} (the first such row)"
         )
-    norms, exponents = rounded_norms(given.astype(np.float64))
+    norms, exponents = rounded_norms(given.astype(np.float64), given.dtype == np.float32)
     exponents = np.clip(exponents, -64, 64)  # still far from 1, and no overflow
     keep = np.abs(np.ldexp(norms, exponents) - 1) <= _KEEP[given.dtype]
     return np.where(keep[:, None], given, unit_rows(given))
@@ -97,7 +98,7 @@ def unit_centroids(given: np.ndarray, name: str) -> np.ndarray:
 
 def norm_excess(x: np.ndarray) -> tuple[np.ndarray, float]:
     """|x|² − 1 of rows of about length 1, and how far off any of them may be."""
-    high, low, slack = _squared_norms(x.astype(np.float64))
+    high, low, slack = _squared_norms(x.astype(np.float64), x.dtype == np.float32)
     excess = (high - 1.0) + low  # the difference is exact
     return excess, slack + 2 * FLOAT64 * float(np.abs(excess).max())
 
@@ -128,8 +129,15 @@ def accurate_cosines(x: np.ndarray, centers: np.ndarray) -> np.ndarray:
     return distance
 
 
-def rounded_norms(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rounded_norms(x: np.ndarray, narrow: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Norms of float64 rows, correctly rounded to 53 bits without a limit of the exponent.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (m, D)
+        Finite.
+    narrow : bool
+        Every value is a float32: squares are exact.
 
     Returns
     -------
@@ -138,7 +146,7 @@ def rounded_norms(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         The norms are value·2**exponent; ½ <= value <= √D·(1 + 2**-53), or 0.
     """
     exponents = np.frexp(np.abs(x).max(axis=1))[1]
-    high, low, slack = _squared_norms(np.ldexp(x, -exponents[:, None]))
+    high, low, slack = _squared_norms(np.ldexp(x, -exponents[:, None]), narrow)
     with np.errstate(all="ignore"):  # zero rows, for one
         squared = high + low
         rest = low - (squared - high)
@@ -154,22 +162,22 @@ def rounded_norms(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value, exponents
 
 
-def _squared_norms(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _squared_norms(x: np.ndarray, narrow: bool) -> tuple[np.ndarray, np.ndarray, float]:
     """Row sums of squares of float64 values up to 1 in magnitude, as high + low, and how far off.
 
     Leading bits are added as multiples of a common power of two, without error.
     """
     n_features = x.shape[1]
     bits = 52 - math.ceil(math.log2(n_features + 1))
-    square, tail = two_product(x, x)
-    levels, unit = [], 2.0**-bits
-    for _ in range(1 if n_features <= _ONE_LEVEL else 2):
+    square, tail = (x * x, None) if narrow else two_product(x, x)
+    levels = []
+    for level in range(1 if n_features <= _ONE_LEVEL else 2):
+        unit = 2.0 ** -(bits * (level + 1))
         part = np.rint(square / unit) * unit
         levels.append(part.sum(axis=1))
         square -= part
-        square += tail  # rounds once: the tail is below 2**-53
-        tail = np.zeros_like(tail)
-        unit *= 2.0**-bits
+        if level == 0 and tail is not None:
+            square += tail  # rounds once: the tail is below 2**-53
     low = square.sum(axis=1)
     for level in levels[:0:-1]:
         low = level + low

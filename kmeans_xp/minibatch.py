@@ -26,6 +26,7 @@ from kmeans_xp.seeding import MiniBatchSampler, RowSampler, Start, Words, sample
 from kmeans_xp.validation import (
     as_array,
     check_count,
+    check_metric,
     check_n_clusters,
     check_n_init,
     check_random_state,
@@ -69,6 +70,7 @@ class Options:
         Starts to try; 3 for "random" and callables, else 1, with "auto".
     reassignment_ratio : float, default 0.01
         Clusters with less than this part of the largest weight start anew.
+    metric : {"euclidean", "cosine"}
     """
 
     n_clusters: int = 8
@@ -83,6 +85,7 @@ class Options:
     init_size: int | None = None
     n_init: int | str = "auto"
     reassignment_ratio: float = 0.01
+    metric: str = "euclidean"
 
     def checked(self, x: Any) -> tuple[Start, int, int]:
         """Check all of them against the data: the start, the rows it looks at, rows a batch."""
@@ -97,7 +100,8 @@ class Options:
         check_n_init(self.n_init, self.init)
         n_batch = min(check_count(self.batch_size, "batch_size"), n_rows)
         size = min(self._start_rows(n_batch), n_rows)
-        return Start(x, self.init, n_clusters, size), size, n_batch
+        start = Start(x, self.init, n_clusters, size, check_metric(self.metric))
+        return start, size, n_batch
 
     def _start_rows(self, n_batch: int) -> int:
         few = 3 * self.n_clusters
@@ -183,7 +187,8 @@ def advance(
     if look:
         state.waiting = 0
     measured = batches.measure(rows, w, state.centroids)
-    state.centroids = blended_means(measured.sums, state.totals, state.centroids)
+    means = blended_means(measured.sums, state.totals, state.centroids)
+    state.centroids = batches.metric.finish(means, measured.sums, state.centroids)
     state.totals = state.totals.plus(measured.sums)
     if look and options.reassignment_ratio > 0:
         _reassign(state, rows, w, options)
@@ -296,7 +301,7 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
     start, size, n_batch = options.checked(x)
     w = check_weights(sample_weight, x)
     n_rows = int(x.shape[0])
-    blocks = open_blocks(x, w, centroid_dtype(x))
+    blocks = open_blocks(x, w, centroid_dtype(x), metric=start.metric)
     words = Words(options.random_state)
     reassignments = Words(words.word())
     n_steps = options.max_iter * n_rows // n_batch
@@ -307,7 +312,9 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
         centroids = _start(blocks, x, start, size, n_init, words, options.verbose)
         state = MiniBatchState.begin(centroids, reassignments)
         batches = MiniBatchPass(
-            blocks.rows(np.arange(0, n_rows, -(-n_rows // _SAMPLE))), n_rows * blocks.n_features
+            blocks.rows(np.arange(0, n_rows, -(-n_rows // _SAMPLE))),
+            n_rows * blocks.n_features,
+            start.metric,
         )
         with batches.session():
             for step in range(1, n_steps + 1):
@@ -357,7 +364,7 @@ def partial_fit(
     """
     x = as_array(X)
     check_tol(options.reassignment_ratio, "reassignment_ratio")
-    dtype = centroid_dtype(x)
+    dtype, metric = centroid_dtype(x), check_metric(options.metric)
     if state is None:
         start, size, _ = options.checked(x)
     elif x.shape[1] != state.centroids.shape[1]:
@@ -370,7 +377,7 @@ def partial_fit(
         xp = array_namespace(x)
         x = xp.astype(x, xp.float64)
     w = check_weights(sample_weight, x)
-    blocks = open_blocks(x, w, dtype)
+    blocks = open_blocks(x, w, dtype, metric=metric)
     with blocks.session():
         if state is None:
             words = Words(options.random_state)
@@ -379,9 +386,9 @@ def partial_fit(
             state = MiniBatchState.begin(centroids, reassignments)
         else:
             state = copy.deepcopy(state)
-            state.centroids = state.centroids.astype(dtype)
+            state.centroids = metric.given(state.centroids.astype(dtype), "centroids")
         rows = blocks.rows(np.arange(blocks.n_rows))
-        batches = MiniBatchPass(rows, rows.size)
+        batches = MiniBatchPass(rows, rows.size, metric)
         with batches.session():
             advance(state, batches, rows, w, options)
         labels, inertia = None, None
@@ -402,12 +409,12 @@ def _start(
     best: tuple[float, np.ndarray] | None = None
     for index in range(n_init):
         rows, w = _sample(blocks, size, words)
-        place = open_blocks(rows, w, blocks.dtype)
+        place = open_blocks(rows, w, blocks.dtype)  # the start is Euclidean, among directions too
         with place.session():
             centroids = start.centroids(place, words, from_numpy(rows, x))
         if judge is None:
             return centroids + centroids.dtype.type(0)
-        batches = MiniBatchPass(judge[0], judge[0].size)
+        batches = MiniBatchPass(judge[0], judge[0].size, start.metric)
         with batches.session():
             cost = batches.measure(*judge, centroids).inertia
         if verbose:

@@ -9,15 +9,18 @@ from fractions import Fraction
 import numpy as np
 
 from .reference import (
+    DISTANCES,
     FORMATS,
     Words,
     as_array,
-    as_rows,
     as_weights,
     centroid_dtype,
     cutoff,
+    data,
+    direction,
     draw,
     exponent,
+    given_centroids,
     integers,
     mean_variance,
     nearest,
@@ -26,7 +29,6 @@ from .reference import (
     rounded,
     sampled_rows,
     scale_of,
-    squared_distances,
     to_float,
 )
 
@@ -41,6 +43,7 @@ class Model:
     weights: list = field(default_factory=list)
     waiting: int = 0
     reassigned: int = 0
+    metric: str = "euclidean"
 
 
 def step(model, rows, weights, ratio) -> float:
@@ -49,7 +52,7 @@ def step(model, rows, weights, ratio) -> float:
     model.weights = model.weights or [Fraction(0)] * n_clusters
     model.waiting += len(rows)
     look = model.waiting >= 10 * n_clusters or 0 in model.weights
-    distances = squared_distances(rows, model.centroids)
+    distances = DISTANCES[model.metric](rows, model.centroids)
     labels = nearest(distances)
     inertia = sum(w * d[k] for w, d, k in zip(weights, distances, labels, strict=True))
     for k in range(n_clusters):
@@ -58,9 +61,14 @@ def step(model, rows, weights, ratio) -> float:
         if added == 0:
             continue
         total = model.weights[k] + added
+        mean = []
         for j, c in enumerate(model.centroids[k]):
             moved = model.weights[k] * c + sum(weights[i] * rows[i][j] for i in members)
-            model.centroids[k][j] = rounded(moved / total, *fmt)
+            mean.append(rounded(moved / total, *fmt))
+        if model.metric == "euclidean":
+            model.centroids[k] = mean
+        elif any(mean):
+            model.centroids[k] = direction(mean, model.dtype)
         model.weights[k] = total
     if look:
         model.waiting = 0
@@ -83,11 +91,11 @@ def reassign(model, rows, weights, ratio) -> None:
         model.reassigned += 1
 
 
-def start(X, sample_weight, n_clusters, init, init_size, n_init, words) -> list:
-    rows, weights = as_rows(X), as_weights(sample_weight, len(X))
-    n, fmt = len(rows), FORMATS[str(centroid_dtype(X.dtype))]
+def start(X, sample_weight, n_clusters, init, init_size, n_init, words, metric="euclidean") -> list:
+    rows, weights = data(X, metric), as_weights(sample_weight, len(X))
+    n, dtype = len(rows), centroid_dtype(X.dtype)
     if not (isinstance(init, str) or callable(init)):
-        return [[rounded(value, *fmt) for value in row] for row in as_rows(init)]
+        return given_centroids(init, dtype, metric)
 
     def sample():
         chosen = sampled_rows(n, init_size, words)
@@ -103,8 +111,8 @@ def start(X, sample_weight, n_clusters, init, init_size, n_init, words) -> list:
         mine = [rows[i] for i in chosen]
         if callable(init):
             state = np.random.RandomState(np.random.PCG64(words.next()))
-            seen = X[chosen].astype(centroid_dtype(X.dtype))
-            centroids = as_rows(init(seen, n_clusters, random_state=state))
+            found = init(as_array(mine, dtype), n_clusters, random_state=state)
+            centroids = given_centroids(found, dtype, metric)
         elif init == "random":
             centroids = [mine[i] for i in random_rows(some, n_clusters, words)]
         else:
@@ -112,7 +120,7 @@ def start(X, sample_weight, n_clusters, init, init_size, n_init, words) -> list:
             centroids = [mine[i] for i in plus_plus_rows(mine, some, n_clusters, words, least)]
         cost = 0
         if judge is not None:
-            distances = squared_distances([rows[i] for i in judge[0]], centroids)
+            distances = DISTANCES[metric]([rows[i] for i in judge[0]], centroids)
             cost = to_float(
                 Fraction(sum(w * min(d) for w, d in zip(judge[1], distances, strict=True)))
             )
@@ -147,15 +155,17 @@ def fit(
     reassignment_ratio=0.01,
     sample_weight=None,
     random_state=0,
+    metric="euclidean",
 ) -> Outcome:
-    rows, weights = as_rows(X), as_weights(sample_weight, len(X))
+    rows, weights = data(X, metric), as_weights(sample_weight, len(X))
     n, dtype = len(rows), centroid_dtype(X.dtype)
     batch_size = min(batch_size, n)
     if init_size is None:
         init_size = 3 * batch_size if 3 * batch_size >= n_clusters else 3 * n_clusters
     words = Words(random_state)
-    model = Model([], dtype, Words(words.next()))
-    model.centroids = start(X, sample_weight, n_clusters, init, min(init_size, n), n_init, words)
+    model = Model([], dtype, Words(words.next()), metric=metric)
+    size = min(init_size, n)
+    model.centroids = start(X, sample_weight, n_clusters, init, size, n_init, words, metric)
     q = integers(weights, scale_of(weights))
     average = least = None
     in_vain, batches = 0, []
@@ -183,7 +193,7 @@ def fit(
             in_vain += 1
         if max_no_improvement is not None and in_vain >= max_no_improvement:
             break
-    labels, inertia = label(rows, weights, model.centroids)
+    labels, inertia = label(rows, weights, model.centroids, metric)
     return Outcome(
         model,
         as_array(model.centroids, dtype),
@@ -196,7 +206,7 @@ def fit(
     )
 
 
-def label(rows, weights, centroids) -> tuple[np.ndarray, float]:
-    distances = squared_distances(rows, centroids)
+def label(rows, weights, centroids, metric="euclidean") -> tuple[np.ndarray, float]:
+    distances = DISTANCES[metric](rows, centroids)
     inertia = sum(w * min(d) for w, d in zip(weights, distances, strict=True))
     return np.array(nearest(distances), dtype=np.int32), to_float(Fraction(inertia))

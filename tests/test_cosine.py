@@ -517,3 +517,22 @@ def test_exported_graphs_compare_cosines():
     for exported in (to_onnx(model), to_onnx(result, metric="cosine")):
         session = runtime.InferenceSession(exported.SerializeToString())
         assert (session.run(["labels"], {"X": rows})[0] == labels).all()
+
+
+@pytest.mark.parametrize("name", ["numpy", "strict", "jax-x32"])
+def test_mini_batches(name):
+    pytest.importorskip("sklearn")
+    from kmeans_xp import MiniBatchKMeans
+
+    X = make("blobs", "float32", 300, 5)
+    model = MiniBatchKMeans(4, batch_size=50, random_state=0, metric="cosine")
+    expected = model.fit(X)
+    labels = predict(X, expected.cluster_centers_, metric="cosine")
+    assert_bits(expected.labels_, labels)
+    assert expected.inertia_ == inertia(X, expected.cluster_centers_, metric="cosine")
+    truth = run(X, 4, random_state=0, metric="cosine").inertia
+    assert truth <= expected.inertia_ < 1.2 * truth
+    with entered(name) as library:
+        found = MiniBatchKMeans(**model.get_params()).fit(library.asarray(X))
+        assert_bits(library.numpy(found.cluster_centers_), expected.cluster_centers_)
+        assert_bits(library.numpy(found.predict(library.asarray(X))), labels)

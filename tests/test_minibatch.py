@@ -21,7 +21,8 @@ def options(**given):
 
 def run_reference(X, asked, sample_weight=None, n_init=1):
     names = (
-        "init max_iter batch_size tol max_no_improvement init_size reassignment_ratio random_state"
+        "init max_iter batch_size tol max_no_improvement init_size reassignment_ratio random_state "
+        "metric"
     )
     given = {name: getattr(asked, name) for name in names.split()}
     return reference.fit(X, asked.n_clusters, n_init=n_init, sample_weight=sample_weight, **given)
@@ -172,7 +173,7 @@ def test_partial_fit(kind, dtype, weights):
             results = stream(X, asked, batches, w)
         mine = copy.deepcopy(model)
         for batch, result in zip(batches, results, strict=True):
-            rows = reference.as_rows(X[batch])
+            rows = reference.data(X[batch], "euclidean")
             some = reference.as_weights(None if w is None else w[batch], len(rows))
             reference.step(mine, rows, some, 0.2)
             labels, inertia = reference.label(rows, some, mine.centroids)
@@ -187,9 +188,11 @@ def test_float64_takes_over():
     state, model = None, None
     for batch in batches:
         if model is None:
-            model = reference.Model(reference.as_rows(X[:2].astype(np.float32)), None, None)
+            model = reference.Model(
+                reference.data(X[:2].astype(np.float32), "euclidean"), None, None
+            )
         model.dtype = np.dtype(batch.dtype if state is None else np.float64)
-        reference.step(model, reference.as_rows(batch), [1] * 20, 0.0)
+        reference.step(model, reference.data(batch, "euclidean"), [1] * 20, 0.0)
         state = partial_fit(
             batch, options(n_clusters=2, init=X[:2], reassignment_ratio=0), state
         ).state
@@ -209,6 +212,65 @@ def test_a_state_is_left_as_it_is_and_survives_pickling():
             assert_bits(result.centroids, straight[step].centroids)
             again = result.state
     assert pickle.dumps(state) == kept
+
+
+# ---- cosines
+
+
+def directed(kind, dtype, n=90):
+    X = datasets.make(kind, dtype, n, 3, 4)
+    X[~X.any(axis=1)] = 1
+    return X
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "given", "weights"),
+    [
+        ("blobs", "float32", {}, None),
+        ("blobs", "float16", {"init": "random", "n_init": 2}, "float32"),
+        ("grid", "float64", {"n_init": 2}, "integer"),
+        ("uniform", "float64", {"tol": 0.3, "max_no_improvement": None}, None),
+        ("decades", "float32", {"reassignment_ratio": 0.5}, "float64"),
+        ("huge", "float64", {}, None),
+        ("tiny", "float32", {"n_clusters": 1}, None),
+    ],
+)
+def test_cosines(kind, dtype, given, weights):
+    X = directed(kind, dtype)
+    asked = options(metric="cosine", **given)
+    check(X, asked, datasets.weights(weights, 90), n_init=given.get("n_init", 1))
+
+
+def test_a_blended_mean_of_zero_keeps_the_centroid():
+    X = np.array([[2.0, 0], [-3, 0]])
+    state = partial_fit(X, options(n_clusters=1, init=[[0, 5.0]], metric="cosine")).state
+    assert state.centroids.tolist() == [[0, 1]]
+    assert state.totals.units.tolist() == [2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_stream_of_cosine_batches(dtype):
+    X = directed("uniform", dtype, 100)
+    asked = options(n_clusters=6, init=7 * X[:6], reassignment_ratio=0.2, metric="cosine")
+    truth = run_reference(X, asked)
+    last = stream(X, asked, truth.batches)[-1]
+    assert_bits(last.centroids, truth.centroids)
+
+
+def test_float64_takes_over_directions():
+    """Float32 directions are no float64 ones: they are divided by their norms again."""
+    X = directed("uniform", "float64", 60)
+    asked = options(n_clusters=2, init=X[:2], reassignment_ratio=0, metric="cosine")
+    first = X[:20].astype(np.float32)
+    state = partial_fit(first, asked).state
+    centroids = reference.given_centroids(state.centroids, np.dtype(np.float64), "cosine")
+    assert (reference.as_array(centroids, np.float64) != state.centroids).any()
+    weights = [reference.Fraction(int(n)) for n in state.totals.units]
+    dtype = np.dtype(np.float64)
+    model = reference.Model(centroids, dtype, None, weights, metric="cosine")
+    reference.step(model, reference.data(X[20:], "cosine"), [1] * 40, 0.0)
+    state = partial_fit(X[20:], asked, state).state
+    assert_bits(state.centroids, reference.as_array(model.centroids, dtype))
 
 
 # ---- the same bits everywhere

@@ -16,6 +16,8 @@ from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.generic import Frame
 from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.inertia import exact_cosine_inertia
+from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.squares import Enclosure, exact_squares, round_enclosures
 from kmeans_xp.exact.sums import ClusterSums, Grid
 
@@ -43,9 +45,12 @@ class MiniBatchPass:
         Some rows, to choose from where the fast pass looks at them.
     values : int
         About how many values will be seen in all: decides whether compiled kernels pay.
+    metric : Metric
+        A spherical one wants rows of length 1.
     """
 
-    def __init__(self, sample: np.ndarray, values: int) -> None:
+    def __init__(self, sample: np.ndarray, values: int, metric: Metric = EUCLIDEAN) -> None:
+        self.metric = metric
         self.backend: Backend = backend_for(sample, values)
         self.frame: Frame = choose_frame(sample[:: max(1, len(sample) // _SAMPLE)])
 
@@ -64,9 +69,11 @@ class MiniBatchPass:
         centroids : ndarray, shape (K, D)
         """
         batch = _MiniBatch(self.backend, rows, w, centroids)
-        centers = prepare(centroids, self.frame, self.backend.input_unit)
+        centers = prepare(centroids, self.frame, self.backend.input_unit, self.metric)
         with np.errstate(all="ignore"):
             parts = self.backend.map(lambda r: batch.add(slice(*r), centers), batch.ranges)
+        if self.metric.spherical:
+            return Measured(batch.sums, exact_cosine_inertia(batch.sums, centroids))
         inertia = round_enclosures([one for _, enclosures in parts for one in enclosures])
         if inertia is None:
             blocks = zip(batch.ranges, parts, strict=True)
@@ -119,6 +126,8 @@ class _MiniBatch:
         labels = assign_rows(backend, x, slice(0, len(x)), norms, centers, x.dtype).labels
         w = None if self.w is None else self.w[rows]
         backend.cluster_sums(x, np.arange(len(x)), w, labels, self.sums, 1)
+        if centers.metric.spherical:  # the sums tell the inertia
+            return labels, []
         return labels, backend.squares(
             x, labels, self.centroids, w, self.exponent, self.grid.weight_exponent
         )

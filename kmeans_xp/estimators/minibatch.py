@@ -7,7 +7,8 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 from kmeans_xp.backends.convert import to_numpy
-from kmeans_xp.estimators.base import BaseKMeans, Interval
+from kmeans_xp.estimators.base import BaseKMeans, Interval, StrOptions
+from kmeans_xp.exact.metric import METRICS
 from kmeans_xp.minibatch import MiniBatchResult, MiniBatchState, Options, fit, partial_fit
 
 __all__ = ["MiniBatchKMeans"]
@@ -48,6 +49,8 @@ class MiniBatchKMeans(BaseKMeans):
         1, with "auto".
     reassignment_ratio : float, default 0.01
         Clusters with less than this part of the largest weight start anew at drawn rows.
+    metric : {"euclidean", "cosine"}, default "euclidean"
+        "cosine" is spherical k-means, as for `KMeans`.
 
     Attributes
     ----------
@@ -98,6 +101,7 @@ class MiniBatchKMeans(BaseKMeans):
         "max_no_improvement": [Interval(Integral, 0, None, closed="left"), None],
         "init_size": [Interval(Integral, 1, None, closed="left"), None],
         "reassignment_ratio": [Interval(Real, 0, None, closed="left")],
+        "metric": [StrOptions(set(METRICS))],
     }
     _array_attributes: ClassVar[tuple[str, ...]] = ("cluster_centers_", "labels_", "counts_")
 
@@ -118,6 +122,7 @@ class MiniBatchKMeans(BaseKMeans):
         init_size: int | None = None,
         n_init: int | str = "auto",
         reassignment_ratio: float = 0.01,
+        metric: str = "euclidean",
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -131,6 +136,7 @@ class MiniBatchKMeans(BaseKMeans):
         self.init_size = init_size
         self.n_init = n_init
         self.reassignment_ratio = reassignment_ratio
+        self.metric = metric
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X by batches drawn from them.

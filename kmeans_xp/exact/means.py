@@ -17,6 +17,7 @@ from kmeans_xp.exact.unit import unit_rows
 __all__ = [
     "PLAIN_EXPONENTS",
     "PLAIN_LEVELS",
+    "directed",
     "divide",
     "double_double",
     "round_certainly",
@@ -64,7 +65,14 @@ def rounded_directions(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
 
     A cluster without weight, or whose mean is zero, keeps its row of `old`.
     """
-    means = rounded_means(sums, old)
+    return directed(rounded_means(sums, old), sums, old)
+
+
+def directed(means: np.ndarray, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
+    """Means divided by their norms, in place, but for clusters without weight or of mean zero.
+
+    Those keep their row of `old`.
+    """
     moved = np.any(means != 0, axis=1)
     moved[sums.empty()] = False
     means[moved] = unit_rows(means[moved])

@@ -16,7 +16,7 @@ import numpy as np
 
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_cosine_inertia, exact_inertia
-from kmeans_xp.exact.means import rounded_directions, rounded_means
+from kmeans_xp.exact.means import directed, rounded_directions, rounded_means
 from kmeans_xp.exact.potentials import accurate_distances
 from kmeans_xp.exact.predicate import compare_scores
 from kmeans_xp.exact.sums import ClusterSums
@@ -40,6 +40,8 @@ class Metric:
         ``compare(x, a, b)``: exact sign, row by row: 1 where a is nearer to x than b.
     means : callable
         ``means(sums, old)``: the new centroids.
+    finish : callable
+        ``finish(means, sums, old)``: the new centroids where their rounded means are known.
     inertia : callable
         ``inertia(squares, sums, centroids)``, `squares` a function that gives the exact Σ w|x|².
     distances : callable
@@ -51,6 +53,7 @@ class Metric:
     given: Callable[[np.ndarray, str], np.ndarray]
     compare: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     means: Callable[[ClusterSums, np.ndarray], np.ndarray]
+    finish: Callable[[np.ndarray, ClusterSums, np.ndarray], np.ndarray]
     inertia: Callable[[Callable[[], Dyadic], ClusterSums, np.ndarray], float]
     distances: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
@@ -61,6 +64,7 @@ EUCLIDEAN = Metric(
     lambda centroids, name: centroids,
     compare_scores,
     rounded_means,
+    lambda means, sums, old: means,
     lambda squares, sums, centroids: exact_inertia(squares(), sums, centroids),
     accurate_distances,
 )
@@ -70,6 +74,7 @@ COSINE = Metric(
     unit_centroids,
     partial(compare_scores, squares=False),
     rounded_directions,
+    directed,
     lambda squares, sums, centroids: exact_cosine_inertia(sums, centroids),
     lambda x, centroids, exponent: accurate_cosines(x, centroids),
 )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends import Backend
-from kmeans_xp.backends.generic import Frame, Tile
+from kmeans_xp.backends.generic import Frame, Swept, Task, Tile
 from kmeans_xp.exact.bounds import (
     FLOAT32,
     FLOAT64,
@@ -24,7 +24,15 @@ from kmeans_xp.exact.bounds import (
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.unit import UNIT_ERROR, norm_excess
 
-__all__ = ["Assigned", "Centers", "assign_rows", "choose_frame", "prepare", "resolve"]
+__all__ = [
+    "Assigned",
+    "Centers",
+    "assign_rows",
+    "choose_frame",
+    "prepare",
+    "resolve",
+    "settle_left",
+]
 
 # Scores beyond this could overflow float32 together with their error.
 _LARGEST_SCORE = 1e36
@@ -234,6 +242,21 @@ def assign_rows(
         which = some + rows.start if isinstance(rows, slice) else rows[some]
         nearest[some] = resolve(backend.gather(x, which, dtype), centers)
     return Assigned(centers.first[nearest], score, lead, certified)
+
+
+def settle_left(
+    backend: Backend, x: Any, left: np.ndarray, centers: Centers, task: Task, dtype: np.dtype[Any]
+) -> Swept:
+    """Label rows that a compiled pass left open, by the rest of the cascade."""
+    now = np.empty(len(left), dtype=np.int32)
+    step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
+    for i in range(0, len(left), step):
+        some = backend.gather(x, left[i : i + step], dtype)
+        now[i : i + step] = centers.first[resolve(some, centers)]
+    old = task.labels[left]
+    task.labels[left] = now
+    moved = np.flatnonzero(now != old)
+    return Swept(len(moved), left[moved], old[moved], left[:0])
 
 
 def resolve(rows: np.ndarray, centers: Centers) -> np.ndarray:

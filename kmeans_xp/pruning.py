@@ -17,7 +17,7 @@ from kmeans_xp.assignment import Assigned, Centers
 from kmeans_xp.backends import Backend
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 
-__all__ = ["Bounds", "Drift"]
+__all__ = ["Bounds", "Drift", "bound_terms"]
 
 _TINY = np.float32(2.0**-100)
 _UP = np.float32(1 + 2.0**-22)
@@ -132,14 +132,18 @@ class Bounds:
         """
         if new.score is None or new.lead is None:
             return
-        n_features = centers.values.shape[1]
-        shrink = 1 - 2 * gamma(n_features + 8, FLOAT32) - 4e-6  # the norms are upper bounds
-        tiny = 2.0**-56 * n_features
-        offset = centers.offset + 2 * centers.spread
-        terms = (centers.slope, offset, shrink, tiny, centers.far_norm)
+        terms = centers.slope, *bound_terms(centers)
         backend.renew(
             self.upper, self.lower, rows, new.score, new.lead, new.certified, norms, terms
         )
+
+
+def bound_terms(centers: Centers) -> tuple[float, float, float, float]:
+    """Return the terms of `Backend.renew` after the slope."""
+    n_features = centers.values.shape[1]
+    shrink = 1 - 2 * gamma(n_features + 8, FLOAT32) - 4e-6  # the norms are upper bounds
+    offset = centers.offset + 2 * centers.spread
+    return offset, shrink, 2.0**-56 * n_features, centers.far_norm
 
 
 def _half_distances(centers: Centers) -> np.ndarray:

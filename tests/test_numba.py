@@ -1,5 +1,7 @@
 """The compiled CPU kernels against NumPy, and whole fits with and without them."""
 
+from itertools import zip_longest
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,17 +127,21 @@ def grid_of(x, rows=1 << 14):
 
 
 def check_sums(x, labels, n_clusters, rng):
-    grid = grid_of(x)
-    expected, found = (ClusterSums(n_clusters, grid, False) for _ in range(2))
+    """Every row into its cluster, then some into others, then those back in reverse order."""
+    expected, found = (ClusterSums(n_clusters, grid_of(x), False) for _ in range(2))
     backend = NumpyBackend(x)
-    everything = np.arange(len(x))
+    everything, none = np.arange(len(x)), np.full(len(x), -1, dtype=np.int32)
     some = np.flatnonzero(rng.random(len(x)) < 0.3)
-    for rows, sign in ((everything, 1), (some, -1), (some[::-1], 1), (everything[:5], -1)):
-        expected.add(x[rows], None, labels[rows], sign)
-        backend.cluster_sums(x, rows, None, labels[rows], found, sign)
-        assert len(found.values) == len(expected.values)
-        for a, b in zip(found.values, expected.values, strict=True):
-            assert (a == b).all()
+    others = labels.copy()
+    others[some] = rng.integers(0, n_clusters, len(some))
+    steps = (everything, none, labels), (some, labels, others), (some[::-1], others, labels)
+    for rows, old, new in steps:
+        for place, sign in ((new[rows], 1), (old[rows], -1)):
+            if (place >= 0).all():
+                expected.add(x[rows], None, place, sign)
+        backend.move_rows(x, rows, None, old[rows], new, found)
+        levels = zip_longest(found.values, expected.values, fillvalue=0)
+        assert all((a == b).all() for a, b in levels)
         assert (found.weights[0] == expected.weights[0]).all()
 
 

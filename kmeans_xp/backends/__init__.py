@@ -9,11 +9,13 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `row_norms(rows)`      upper bounds of their norms
 `top_two(rows, tile)`  per row the best score, its index and its lead over the second best
 `nearest(X, ...)`      both of these and the certificate in one
+`sweep(X, ...)`        assign rows in one compiled pass, or None where there is none
 `lowered(...)`         rows that new k-means++ centres bring closer, or None
 `age(...)`             let pruning bounds give way
 `renew(...)`           take pruning bounds from scores
 `own_distances(...)`   distances of rows to their own centroids
 `cluster_sums(...)`    exact sums of some rows in levels (`exact.sums`)
+`move_rows(...)`       move rows from the sums of their old clusters to those of their labels
 `cross(rows, centers)`  products of rows with a few centres
 `squares(...)`         Σ w·|x − c_label|² of host rows, enclosed (`exact.squares`)
 `session()`            a context in which this backend's thread settings hold

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kmeans_xp.backends.generic import Backend, Frame, Tile, _upper_norms, quiet
+from kmeans_xp.backends.generic import Backend, Frame, Swept, Task, Tile, _upper_norms, quiet
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
 
@@ -260,11 +260,32 @@ class NumpyBackend(Backend):
         sums: ClusterSums,
         sign: int,
     ) -> None:
-        """Add rows to exact sums: in place by compiled kernels, else grouped by label."""
-        if self._fast is not None and w is None and self._fast.suits(x):
-            left = self._fast.add_rows(x, rows, labels, sums, sign)
-            rows, labels = rows[left], labels[left]
+        """Add rows to exact sums, grouped by label."""
         sums.add(x[rows], w, labels, sign)
+
+    def sweep(
+        self, x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums | None
+    ) -> Swept | None:
+        """Assign rows in one compiled pass; None where there is none."""
+        if self._fast is None or len(task.ids) >= _MOST_CENTERS or not self._fast.suits(x):
+            return None
+        swept: Swept = self._fast.sweep(x, rows, task, sums)
+        return swept
+
+    def move_rows(
+        self,
+        x: np.ndarray,
+        rows: np.ndarray,
+        w: np.ndarray | None,
+        old: np.ndarray,
+        labels: np.ndarray,
+        sums: ClusterSums,
+    ) -> None:
+        """Move rows between exact sums: by compiled kernels, else grouped by label."""
+        if self._fast is not None and w is None and self._fast.suits(x):
+            left = self._fast.move_rows(x, rows, old, labels, sums)
+            rows, old = rows[left], old[left]
+        super().move_rows(x, rows, w, old, labels, sums)
 
 
 class _BlasHeld:

@@ -7,20 +7,23 @@ They return what the NumPy code returns: framed rows and sums to the last bit, s
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 
 from kmeans_xp.backends import numba_kernels as kernels
-from kmeans_xp.backends.generic import Frame
+from kmeans_xp.backends import numba_sweep
+from kmeans_xp.backends.generic import Frame, Swept, Task, Tile
 from kmeans_xp.backends.jit import frozen
 from kmeans_xp.exact.sums import ClusterSums, Grid
 
 __all__ = [
-    "add_rows",
     "certified",
     "frame",
     "framed_top_two",
+    "move_rows",
     "suits",
+    "sweep",
     "top_two",
     "warmup",
 ]
@@ -34,8 +37,6 @@ _SMALL_PRODUCT = 900_000
 _SMALL_ROWS = 96
 # Bytes the scores of one BLAS product may take: they should stay in the second-level cache.
 _SCORE_BYTES = 1 << 19
-# Rows a cluster from which sums of their own, merged later, are cheaper than holding the lock.
-_PRIVATE = 32
 # Levels of the exact sums that the kernel knows.
 _LEVELS = 3
 # Powers of two that scaling may use.
@@ -49,7 +50,9 @@ def _scratch(size: int) -> np.ndarray:
     """Memory of this thread for `size` float32 values; the next call hands it out again."""
     held: np.ndarray | None = getattr(_local, "scratch", None)
     if held is None or held.size < size:
-        held = _local.scratch = np.empty(size, dtype=np.float32)
+        memory = np.empty(size + 16, dtype=np.float32)
+        skip = -memory.ctypes.data % 64 // 4  # vectors that cross cache lines are slow
+        held = _local.scratch = memory[skip : skip + size]
     return held[:size]
 
 
@@ -148,53 +151,105 @@ def suits(x: np.ndarray) -> bool:
     return bool(native and x.flags.c_contiguous and x.flags.aligned)
 
 
-def add_rows(
-    x: np.ndarray, rows: np.ndarray, labels: np.ndarray, sums: ClusterSums, sign: int
+def _levels(sums: ClusterSums | None, depth: int) -> tuple[Any, ...] | None:
+    """What kernels need of sums with `depth` levels or more; None if they cannot add to them."""
+    if sums is None:
+        return None
+    grid = sums.grid
+    shift = grid.bits - grid.exponents
+    if grid.wide or sums.weighted or (np.abs(shift) > _RANGE).any():
+        return None
+    sums.value_level(depth - 1)
+    levels = sums.values[:_LEVELS]
+    padded = levels + levels[:1] * (_LEVELS - len(levels))
+    return np.ldexp(1.0, shift), 2.0**grid.bits, len(levels), *padded, sums.weights[0]
+
+
+_NOTHING = np.zeros((1, 1), dtype=np.int64)
+_NO_SUMS = np.empty(0), 1.0, 0, _NOTHING, _NOTHING, _NOTHING, _NOTHING[:, 0]
+
+
+def move_rows(
+    x: np.ndarray, rows: np.ndarray, old: np.ndarray, labels: np.ndarray, sums: ClusterSums
 ) -> np.ndarray:
-    """Add rows without weights to exact sums, as `ClusterSums.add` does.
-
-    Only levels that `sums` has already are filled.
-
-    Parameters
-    ----------
-    x : ndarray of float32 or float64, shape (N, D)
-        Data that `suits`.
-    rows : ndarray of int64, shape (n,)
-    labels : ndarray of int32, shape (n,)
-    sums : ClusterSums
-    sign : int
-        1 or -1.
+    """Move rows without weights between exact sums; see `Backend.move_rows`.
 
     Returns
     -------
     left : ndarray of int64
-        Positions in `rows` of those that were not added: they need further levels.
+        Positions in `rows` of those that need more levels than the kernel knows; not moved.
     """
-    grid = sums.grid
-    shift = grid.bits - grid.exponents
-    if grid.wide or (np.abs(shift) > _RANGE).any():
-        return np.arange(len(rows))
-    left = np.empty(len(rows), dtype=np.int64)
-    given = frozen(x), rows.astype(np.int64, copy=False), labels.astype(np.int32, copy=False)
-    units = np.ldexp(1.0, shift), 2.0**grid.bits, sign
-
-    def run(levels: list[np.ndarray], counts: np.ndarray) -> int:
-        padded = levels + levels[:1] * (_LEVELS - len(levels))
-        return int(kernels.add(*given, *units, len(levels), *padded, counts, left))
-
+    places = np.arange(len(rows))
     with sums._lock:
-        sums.value_level(0)
-        levels = sums.values[:_LEVELS]
-        if len(rows) < _PRIVATE * len(sums.weights[0]):  # not worth memory of its own
-            return left[: run(levels, sums.weights[0])]
-    mine = [np.zeros_like(level) for level in levels]
-    counts = np.zeros_like(sums.weights[0])
-    n_left = run(mine, counts)
-    with sums._lock:
-        for level, part in zip(levels, mine, strict=True):
-            level += part
-        sums.weights[0] += counts
-    return left[:n_left]
+        for depth in range(min(_LEVELS, max(2, len(sums.values))), _LEVELS + 1):
+            levels = _levels(sums, depth)
+            if levels is None or not places.size:
+                break
+            owed = np.empty(len(places), dtype=np.int64)
+            n_owed = numba_sweep.move(frozen(x), rows[places], old[places], labels, *levels, owed)
+            places = places[owed[:n_owed]]
+    return places
+
+
+def sweep(x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums | None) -> Swept:
+    """Assign some rows of an array that `suits`; see `Backend.sweep`."""
+    chosen = rows if isinstance(rows, np.ndarray) else np.empty(0, dtype=np.int64)
+    lo, hi = (0, len(rows)) if isinstance(rows, np.ndarray) else (rows.start, rows.stop)
+    centers, bias = task.tile.centers, task.tile.bias
+    n_clusters, n_features = centers.shape
+    padded = -(-n_clusters // 4) * 4
+    offsets = np.full(padded, kernels.LOWEST)
+    offsets[:n_clusters] = bias
+    moved, left, owed = np.empty((3, hi - lo), dtype=np.int64)
+    old, counts = np.empty(hi - lo, dtype=np.int32), np.zeros(3, dtype=np.int64)
+    out = moved, old, left, counts
+    up, low = task.bounds or (np.empty(0, dtype=np.float32),) * 2
+    ids = task.ids if task.ids[-1] != n_clusters - 1 else task.ids[:0]  # else each is its own
+    given = ids, task.norms, np.array(task.terms), task.labels, up, low
+    scale, center = x.dtype.type(task.frame.scale), task.frame.center.astype(x.dtype)
+    if n_features > _DIRECT:
+        _sweep_tiles(frozen(x), (lo, hi), chosen, (scale, center), centers, offsets, given, out)
+        places: np.ndarray | slice = slice(0, counts[0])
+    else:
+        width = 2 if n_features <= 2 else -(-n_features // 4) * 4
+        points = np.zeros((padded, width), dtype=np.float32)
+        points[:n_clusters, :n_features] = centers
+        memory = _scratch(numba_sweep.direct_memory(width))
+        start = frozen(x), lo, hi, chosen, scale, center, points, offsets, memory
+        levels = _levels(sums, 2) or _NO_SUMS
+        numba_sweep.direct_sweep(*start, *given, *out, *levels, owed)
+        places = owed[: counts[2]]
+    return Swept(int(counts[0]), moved[places], old[places], left[: counts[1]])
+
+
+def _sweep_tiles(
+    x: np.ndarray,
+    bounds: tuple[int, int],
+    rows: np.ndarray,
+    view: tuple[np.floating[Any], np.ndarray],
+    centers: np.ndarray,
+    offsets: np.ndarray,
+    given: tuple[np.ndarray, ...],
+    out: tuple[np.ndarray, ...],
+) -> None:
+    """Scores by BLAS, a tile of rows at a time; `offsets` are padded to a multiple of four."""
+    n_clusters, n_features = centers.shape
+    tile = _tile_rows(n_clusters, n_features)
+    padded = len(offsets)
+    memory = _scratch((padded + n_features) * tile)
+    memory[n_clusters * tile : padded * tile] = 0
+    for at in range(bounds[0], bounds[1], tile):
+        count = min(tile, bounds[1] - at)
+        products = memory[: padded * count].reshape(padded, count)
+        if count < tile:
+            products[n_clusters:] = 0
+        framed = memory[padded * tile :][: count * n_features].reshape(count, n_features)
+        numba_sweep.frame_tile(x, at, rows, *view, framed)
+        if n_clusters <= _FEW_CENTERS:
+            kernels.turn(np.matmul(framed, centers.T), products)
+        else:
+            np.matmul(centers, framed.T, out=products[:n_clusters])
+        numba_sweep.tile_sweep(products, at, rows, offsets, *given, *out)
 
 
 def frame(x: np.ndarray, view: Frame, out: np.ndarray | None = None) -> np.ndarray:
@@ -217,5 +272,15 @@ def warmup() -> None:
                 centers = np.zeros((n_clusters, n_features), dtype=np.float32)
                 lead = framed_top_two(x, view, centers, np.zeros(n_clusters, np.float32))[2]
                 certified(lead, norms, 1.0, 1.0, 1.0)
-        grid = Grid.fit(np.ones(x.shape[1]), 1.0, None, 2, 2, dtype == np.float32)
-        add_rows(x, np.arange(2), labels, ClusterSums(1, grid, False), 1)
+                task = Task(
+                    view,
+                    Tile(centers, np.zeros(n_clusters, np.float32)),
+                    np.arange(n_clusters, dtype=np.int32),
+                    norms,
+                    labels,
+                    (1.0,) * 7,
+                    None,
+                )
+                sweep(x, slice(0, 2), task, None)
+            grid = Grid.fit(np.ones(n_features), 1.0, None, 2, 2, dtype == np.float32)
+            move_rows(x, np.arange(2), labels, labels, ClusterSums(1, grid, False))

@@ -16,7 +16,7 @@ from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["Backend", "Frame", "Tile", "has_float64"]
+__all__ = ["Backend", "Frame", "Swept", "Task", "Tile", "has_float64"]
 
 # Float32 factors that turn the rounding of one operation upwards and downwards.
 _UP = np.float32(1 + 2.0**-22)
@@ -50,6 +50,57 @@ class Tile:
 
     centers: np.ndarray
     bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """What assigning rows needs and changes, all on the host.
+
+    Attributes
+    ----------
+    frame : Frame
+    tile : Tile
+    ids : ndarray of int32, shape (U,)
+        Label of each centroid of the tile.
+    norms : ndarray of float32, shape (N,)
+        Upper bounds of the norms of all rows as framed.
+    labels : ndarray of int32, shape (N,)
+        Of all rows; changed in place.
+    terms : tuple of float
+        Slope, offset and limit of the certificate (`Backend.nearest`), then what `Backend.renew`
+        takes besides the slope: offset, shrink, tiny and the norm of the nearest centroid outside
+        the fast pass.
+    bounds : tuple of ndarray of float32, shape (N,), or None
+        Upper and lower bounds of all rows, changed in place.
+    """
+
+    frame: Frame
+    tile: Tile
+    ids: np.ndarray
+    norms: np.ndarray
+    labels: np.ndarray
+    terms: tuple[float, float, float, float, float, float, float]
+    bounds: tuple[np.ndarray, np.ndarray] | None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Outcome of `Backend.sweep`.
+
+    Attributes
+    ----------
+    changed : int
+        How many rows have another label.
+    moved, old : ndarray, shape (n,)
+        Those of them that the sums do not know of yet, and their labels before.
+    left : ndarray of int64
+        Rows whose label is still open.
+    """
+
+    changed: int
+    moved: np.ndarray
+    old: np.ndarray
+    left: np.ndarray
 
 
 class Backend:
@@ -167,6 +218,21 @@ class Backend:
         size = norms.astype(np.float64)
         certified = (lead > slope * size + offset) & (lead < 3e38) & (size < limit)
         return best, score, lead, certified
+
+    def sweep(
+        self, x: Any, rows: slice | np.ndarray, task: Task, sums: ClusterSums | None
+    ) -> Swept | None:
+        """Assign rows in one compiled pass; None where there is none.
+
+        Parameters
+        ----------
+        x : array, shape (N, D)
+        rows : slice or ndarray of int64, shape (n,)
+        task : Task
+        sums : ClusterSums or None
+            Sums that may be brought up to date on the way: no other thread changes them.
+        """
+        return None
 
     def cross(self, rows: Any, centers: np.ndarray) -> np.ndarray:
         """Products of a few float32 centres with framed rows, float32 on the host, shape (m, n)."""
@@ -326,6 +392,38 @@ class Backend:
             )
             for part in parts
         ]
+
+    def move_rows(
+        self,
+        x: Any,
+        rows: np.ndarray,
+        w: np.ndarray | None,
+        old: np.ndarray,
+        labels: np.ndarray,
+        sums: ClusterSums,
+    ) -> None:
+        """Move rows from the sums of their old clusters to those of their labels.
+
+        Parameters
+        ----------
+        x : array, shape (N, D)
+        rows : ndarray of int64, shape (n,)
+        w : ndarray, shape (n,), or None
+            Their weights.
+        old : ndarray of int32, shape (n,)
+            Negative where a row was in no cluster.
+        labels : ndarray of int32, shape (N,)
+        sums : ClusterSums
+        """
+        for i in range(0, len(rows), sums.grid.rows):
+            part = slice(i, i + sums.grid.rows)
+            some, before = rows[part], old[part]
+            weights = None if w is None else w[part]
+            self.cluster_sums(x, some, weights, labels[some], sums, 1)
+            known = before >= 0
+            if known.any():
+                weights = None if weights is None else weights[known]
+                self.cluster_sums(x, some[known], weights, before[known], sums, -1)
 
 
 def quiet() -> np.errstate:

@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["frozen", "jit", "sum_jit"]
+__all__ = ["frozen", "jit", "score_jit", "sum_jit"]
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -18,6 +18,11 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no place for a cache
         return numba.njit(**options)(function)
+
+
+def score_jit(function: Callable[..., Any]) -> Any:
+    """Compile with FMA and without the sign of zero; NaN and infinity keep their meaning."""
+    return jit(function, fastmath={"contract", "nsz"})
 
 
 def sum_jit(function: Callable[..., Any]) -> Any:

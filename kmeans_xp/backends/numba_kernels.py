@@ -7,15 +7,23 @@ keep their meaning, and nothing is reordered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
-from kmeans_xp.backends.jit import jit
+from kmeans_xp.backends.jit import jit, score_jit
 
-__all__ = ["BLOCK", "LOWEST", "add", "certify", "direct", "frame", "reduce", "turn"]
+__all__ = [
+    "BLOCK",
+    "LOWEST",
+    "certify",
+    "direct",
+    "frame",
+    "keep_products",
+    "reduce",
+    "score_block",
+    "turn",
+]
 
 # Rows a transposed block; the state of a block is three or four rows of this length: the best
 # score, the second best, the index of the best (exact in float32 below 2**24), and NaN where a
@@ -26,17 +34,7 @@ LOWEST = np.float32(-3.4e38)
 _LARGEST = np.float32(3e38)
 
 
-def _score_jit(function: Callable[..., Any]) -> Any:
-    """Scores may use FMA and lose the sign of zero; NaN and infinity keep their meaning."""
-    return jit(function, fastmath={"contract", "nsz"})
-
-
-def _inline(function: Callable[..., Any]) -> Any:
-    """Copy into every caller: a call with many arrays costs more than a few additions."""
-    return numba.njit(inline="always")(function)
-
-
-@_score_jit
+@score_jit
 def _keep(s: Any, j: Any, best: Any, second: Any, index: Any) -> Any:
     """Take one more score into the best two; equal scores make the lead zero."""
     better = s > best
@@ -48,7 +46,7 @@ def _keep(s: Any, j: Any, best: Any, second: Any, index: Any) -> Any:
     )
 
 
-@_score_jit
+@score_jit
 def _keep_four(j: Any, s0: Any, s1: Any, s2: Any, s3: Any, state: Any, r: Any) -> None:
     """Take the scores of centroids j to j + 3 into the state of row r."""
     best, second, index = state[r], state[BLOCK + r], state[2 * BLOCK + r]
@@ -59,7 +57,7 @@ def _keep_four(j: Any, s0: Any, s1: Any, s2: Any, s3: Any, state: Any, r: Any) -
     state[r], state[BLOCK + r], state[2 * BLOCK + r] = best, second, index
 
 
-@_score_jit
+@score_jit
 def _score_two(x: Any, c: Any, bias: Any, j: Any, state: Any) -> None:
     """Scores of four centroids that have two features."""
     c00, c10, c20, c30 = c[0, 0], c[1, 0], c[2, 0], c[3, 0]
@@ -72,7 +70,7 @@ def _score_two(x: Any, c: Any, bias: Any, j: Any, state: Any) -> None:
         _keep_four(j, s0, s1, s2, s3, state, r)
 
 
-@_score_jit
+@score_jit
 def _add_four(x: Any, c: Any, sums: Any) -> None:
     """Add the products of four features to the scores of four centroids."""
     c00, c10, c20, c30 = c[0, 0], c[1, 0], c[2, 0], c[3, 0]
@@ -89,7 +87,7 @@ def _add_four(x: Any, c: Any, sums: Any) -> None:
         sums[3 * BLOCK + r] = s3 + v0 * c30 + v1 * c31 + v2 * c32 + v3 * c33
 
 
-@_score_jit
+@score_jit
 def _score_four(x: Any, c: Any, sums: Any, j: Any, state: Any) -> None:
     """Add the last four features to the scores of four centroids and take them in."""
     c00, c10, c20, c30 = c[0, 0], c[1, 0], c[2, 0], c[3, 0]
@@ -105,7 +103,7 @@ def _score_four(x: Any, c: Any, sums: Any, j: Any, state: Any) -> None:
         _keep_four(j, s0, s1, s2, s3, state, r)
 
 
-@_score_jit
+@score_jit
 def _keep_sums(s0: Any, s1: Any, s2: Any, s3: Any, bias: Any, j: Any, state: Any) -> None:
     """Take scores that lack only their bias into the state, and note those that are not finite."""
     h0, h1, h2, h3 = bias[0], bias[1], bias[2], bias[3]
@@ -116,8 +114,8 @@ def _keep_sums(s0: Any, s1: Any, s2: Any, s3: Any, bias: Any, j: Any, state: Any
         _keep_four(j, v0, v1, v2, v3, state, r)
 
 
-@_score_jit
-def _score_block(x: Any, centers: Any, bias: Any, sums: Any, state: Any) -> None:
+@score_jit
+def score_block(x: Any, centers: Any, bias: Any, sums: Any, state: Any) -> None:
     """The two best scores of a transposed block."""
     width = centers.shape[1]
     for j in range(0, len(centers), 4):
@@ -132,7 +130,18 @@ def _score_block(x: Any, centers: Any, bias: Any, sums: Any, state: Any) -> None
         _score_four(x[(width - 4) * BLOCK :], c[:, width - 4 :], sums, first, state)
 
 
-@_score_jit
+@score_jit
+def keep_products(products: Any, bias: Any, state: Any) -> None:
+    """The two best scores of a tile, given all but their bias; all of them must be finite."""
+    for j in range(0, len(products), 4):
+        p0, p1, p2, p3 = products[j], products[j + 1], products[j + 2], products[j + 3]
+        h0, h1, h2, h3 = bias[j], bias[j + 1], bias[j + 2], bias[j + 3]
+        first = np.float32(j)
+        for r in range(len(p0)):
+            _keep_four(first, p0[r] + h0, p1[r] + h1, p2[r] + h2, p3[r] + h3, state, r)
+
+
+@score_jit
 def _transpose(x: Any, scale: Any, center: Any, block: Any, size: Any) -> None:
     """Frame rows, bring them into a block, feature by feature, and sum up their magnitudes."""
     for r in range(len(x)):
@@ -144,7 +153,7 @@ def _transpose(x: Any, scale: Any, center: Any, block: Any, size: Any) -> None:
         size[r] = total
 
 
-@_score_jit
+@score_jit
 def direct(
     x: Any,
     scale: Any,
@@ -165,7 +174,7 @@ def direct(
         _transpose(x[lo : lo + n], scale, center, block, size)
         state[: 2 * BLOCK] = LOWEST
         state[2 * BLOCK :] = np.float32(0)
-        _score_block(block, centers, bias, sums, state)
+        score_block(block, centers, bias, sums, state)
         for r in range(n):
             best[lo + r] = np.int32(state[2 * BLOCK + r])
             score[lo + r] = state[r]
@@ -174,7 +183,7 @@ def direct(
             lead[lo + r] = gap if finite else np.float32(np.nan)
 
 
-@_score_jit
+@score_jit
 def reduce(products: Any, bias: Any, best: Any, score: Any, lead: Any) -> None:
     """The two best of scores that BLAS has formed, shape (K, n), but for their bias."""
     state = np.zeros(4 * BLOCK, np.float32)
@@ -188,7 +197,7 @@ def reduce(products: Any, bias: Any, best: Any, score: Any, lead: Any) -> None:
         lead[r] = state[r] - state[BLOCK + r] + state[3 * BLOCK + r]
 
 
-@_score_jit
+@score_jit
 def turn(scores: Any, products: Any) -> None:
     """Transpose."""
     for r in range(len(scores)):
@@ -202,60 +211,6 @@ def certify(lead: Any, norms: Any, slope: Any, offset: Any, limit: Any, out: Any
     for i in range(len(lead)):
         size, ahead = np.float64(norms[i]), np.float64(lead[i])
         out[i] = (ahead > slope * size + offset) & (ahead < 3e38) & (size < limit)
-
-
-@_inline
-def _add_level(rest: Any, step: Any, sign: Any, level: Any, k: Any) -> Any:
-    """Move the integers of `rest` into row k of a level; True if something is left."""
-    more = False
-    for j in range(len(rest)):
-        integer = np.rint(rest[j])
-        level[k, j] += np.int64(integer) * sign
-        more |= rest[j] != integer
-        rest[j] = (rest[j] - integer) * step
-    return more
-
-
-@jit
-def add(
-    x: Any,
-    rows: Any,
-    labels: Any,
-    scale: Any,
-    step: Any,
-    sign: Any,
-    depth: Any,
-    s0: Any,
-    s1: Any,
-    s2: Any,
-    counts: Any,
-    left: Any,
-) -> Any:
-    """Add rows to the first `depth` levels; those that need more are listed in `left`."""
-    rest = np.empty(x.shape[1])
-    n_left, i, unit = 0, 0, sign
-    while i < len(rows):
-        k, row = labels[i], rows[i]
-        more = False
-        for j in range(len(rest)):
-            value = np.float64(x[row, j]) * scale[j]
-            integer = np.rint(value)
-            s0[k, j] += np.int64(integer) * unit
-            more |= value != integer
-            rest[j] = (value - integer) * step
-        if more and depth > 1:
-            more = _add_level(rest, step, unit, s1, k)
-        if more and depth > 2:
-            more = _add_level(rest, step, unit, s2, k)
-        counts[k] += unit
-        if more and unit == sign:  # once more, to take it away again
-            unit = -sign
-            left[n_left] = i
-            n_left += 1
-        else:
-            unit = sign
-            i += 1
-    return n_left
 
 
 @jit

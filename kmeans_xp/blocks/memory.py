@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
+from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare, settle_left
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
+from kmeans_xp.backends.generic import Swept, Task
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.survey import survey
@@ -21,7 +22,7 @@ from kmeans_xp.exact.inertia import exact_variance, shift_bounds
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.potentials import rounded_products
 from kmeans_xp.exact.sums import ClusterSums, Grid, square_sum
-from kmeans_xp.pruning import Bounds, Drift
+from kmeans_xp.pruning import Bounds, Drift, bound_terms
 
 __all__ = ["MemoryBlocks"]
 
@@ -34,6 +35,10 @@ _BATCH_ROWS = 1 << 16
 _FEW_CHANGES = 0.1
 # Measuring open rows against their own centroid first pays from this many centroids.
 _TIGHTEN = 16
+# Values that the exact sums of all workers together may hold a level; beyond, workers share them.
+_PRIVATE_ENTRIES = 1 << 19
+# Changed rows a cluster and worker from which sums of its own are worth their merging.
+_FEW_MOVES = 4
 # Picking open rows out pays up to this fraction.
 _MOST_ROWS = 0.6
 # Values below this may meet the underflow limit on their way through a pass, by item size.
@@ -177,7 +182,10 @@ class MemoryBlocks:
     def labelled_inertia(self, labels: np.ndarray, centroids: np.ndarray) -> float:
         """Exact inertia of labels and centroids given on the host, rounded once."""
         sums = ClusterSums(len(centroids), self.grid, self.w is not None)
-        self._add(sums, np.arange(self.n_rows), labels, 1)
+        labels = np.asarray(labels, dtype=np.int32)
+        for lo, hi in self._batches(len(centroids)):
+            rows, none = np.arange(lo, hi), np.full(hi - lo, -1, dtype=np.int32)
+            self._move(Swept(hi - lo, rows, none, rows[:0]), labels, sums)
         weighted = self.w is not None
         return self.metric.inertia(lambda: self.squares(weighted), sums, centroids)
 
@@ -215,16 +223,19 @@ class MemoryBlocks:
             if with_sums:
                 self._sums = ClusterSums(n_clusters, self.grid, self.w is not None)
         drift = self._drift(centroids, centers)
-        norms = self.row_norms()
+        task = self._task(centers)
         ranges = self._batches(n_clusters)
         workers = range(min(self.backend.n_threads, len(ranges)))
         batches = iter(ranges)
 
         def work(_: int) -> np.ndarray:
-            counts = np.zeros(2, dtype=np.int64)
+            sums = self._own_sums(len(workers))
+            alone = len(workers) == 1 or sums is not self._sums
             with np.errstate(all="ignore"):
-                while (batch := next(batches, None)) is not None:
-                    counts += self._assign_batch(batch, centers, norms, drift)
+                counts = self._assign_batches(batches, centers, task, drift, sums, alone)
+            if sums is not None and sums is not self._sums:
+                assert self._sums is not None
+                self._sums.merge(sums)
             return counts
 
         with self.session():
@@ -232,6 +243,30 @@ class MemoryBlocks:
         changed, rechecked = np.sum(parts, axis=0)
         self._changed = int(changed)
         return int(changed), int(rechecked)
+
+    def _task(self, centers: Centers) -> Task:
+        assert self._labels is not None
+        bounds = self._bounds
+        return Task(
+            centers.frame,
+            centers.tile,
+            centers.first,
+            self.row_norms(),
+            self._labels,
+            (centers.slope, centers.offset, centers.limit, *bound_terms(centers)),
+            None if bounds is None else (bounds.upper, bounds.lower),
+        )
+
+    def _own_sums(self, n_workers: int) -> ClusterSums | None:
+        """Sums for one worker alone, merged later; the shared ones where those would be large."""
+        sums = self._sums
+        if sums is None or n_workers == 1:
+            return sums
+        entries = sums.shape[0] * sums.shape[1] * n_workers
+        few = self._changed is not None and self._changed < _FEW_MOVES * sums.shape[0] * n_workers
+        if entries > _PRIVATE_ENTRIES or few:
+            return sums
+        return ClusterSums(sums.shape[0], sums.grid, sums.weighted)
 
     def _drift(self, centroids: np.ndarray, centers: Centers) -> Drift | None:
         """How far the bounds must give way; None where there are none and every row is assigned."""
@@ -241,29 +276,71 @@ class MemoryBlocks:
                 self._bounds = Bounds(self.n_rows)
         return None if self._bounds is None else self._bounds.follow(centroids, centers)
 
-    def _assign_batch(
-        self, batch: tuple[int, int], centers: Centers, norms: np.ndarray, drift: Drift | None
-    ) -> tuple[int, int]:
-        """Assign the rows of a batch that bounds cannot settle; counts changed and rechecked."""
-        changed = rechecked = 0
-        for rows in self._open_rows(batch, centers, drift):
-            new = assign_rows(self.backend, self.x, rows, norms, centers, self.dtype)
-            changed += self._relabel(rows, new.labels)
-            rechecked += int(np.count_nonzero(~new.certified))
+    def _assign_batches(
+        self,
+        batches: Iterator[tuple[int, int]],
+        centers: Centers,
+        task: Task,
+        drift: Drift | None,
+        sums: ClusterSums | None,
+        alone: bool,
+    ) -> np.ndarray:
+        """Assign the rows that bounds cannot settle; counts changed and rechecked.
+
+        `alone` tells that no other worker changes these sums.
+        """
+        counts = np.zeros(2, dtype=np.int64)
+        open_rows = []
+        for batch in batches:
+            for rows in self._open_rows(batch, centers, drift):
+                swept = None
+                if len(centers.first) > 1:
+                    swept = self.backend.sweep(self.x, rows, task, sums if alone else None)
+                if swept is None:
+                    for part in self._plain(rows, centers, task):
+                        counts += self._move(part, task.labels, sums), len(part.left)
+                else:
+                    counts += self._move(swept, task.labels, sums), 0
+                    open_rows.append(swept.left)
+        if open_rows:
+            left = np.concatenate(open_rows)
+            part = settle_left(self.backend, self.x, left, centers, task, self.dtype)
+            counts += self._move(part, task.labels, sums), len(left)
+        return counts
+
+    def _plain(self, rows: slice | np.ndarray, centers: Centers, task: Task) -> Iterator[Swept]:
+        """Assign rows block by block, where there is no compiled pass."""
+        step = self.backend.block_rows(self.n_features, len(centers.first))
+        lo, hi = (0, len(rows)) if isinstance(rows, np.ndarray) else (rows.start, rows.stop)
+        for i in range(lo, hi, step):
+            part = slice(i, min(i + step, hi))
+            some = rows[part] if isinstance(rows, np.ndarray) else part
+            new = assign_rows(self.backend, self.x, some, task.norms, centers, self.dtype)
             if self._bounds is not None:
-                self._bounds.renew(self.backend, rows, new, centers, norms)
-        return changed, rechecked
+                self._bounds.renew(self.backend, some, new, centers, task.norms)
+            which = np.arange(i, part.stop) if isinstance(some, slice) else some
+            moved = np.flatnonzero(new.labels != task.labels[some])
+            old = task.labels[which[moved]]
+            task.labels[which[moved]] = new.labels[moved]
+            yield Swept(len(moved), which[moved], old, which[~new.certified])
+
+    def _move(self, part: Swept, labels: np.ndarray, sums: ClusterSums | None) -> int:
+        """Bring sums up to date with labels that changed; counts these."""
+        if part.moved.size and sums is not None:
+            w = None if self.w is None else self.w[part.moved]
+            self.backend.move_rows(self.x, part.moved, w, part.old, labels, sums)
+        return part.changed
 
     def _open_rows(
         self, batch: tuple[int, int], centers: Centers, drift: Drift | None
     ) -> Iterator[slice | np.ndarray]:
-        """Blocks of the rows of a batch whose nearest centroid is not settled by bounds."""
+        """Rows of a batch whose nearest centroid is not settled by bounds."""
         assert self._labels is not None
         lo, hi = batch
-        step = self.backend.block_rows(self.n_features, len(centers.first))
         if self._bounds is not None and drift is not None:
             still = self._bounds.age(self.backend, lo, hi, self._labels[lo:hi], drift)
             if len(still) < _MOST_ROWS * (hi - lo):
+                step = self.backend.block_rows(self.n_features, len(centers.first))
                 for i in range(0, len(still), step):
                     some = still[i : i + step]
                     if len(centers.first) >= _TIGHTEN:
@@ -274,21 +351,7 @@ class MemoryBlocks:
                     if some.size:
                         yield some
                 return
-        for i in range(lo, hi, step):
-            yield slice(i, min(i + step, hi))
-
-    def _relabel(self, rows: slice | np.ndarray, new: np.ndarray) -> int:
-        """Store labels and move the sums of the rows that changed; counts them."""
-        assert self._labels is not None
-        old = self._labels[rows]
-        moved = np.flatnonzero(new != old)
-        which = moved + rows.start if isinstance(rows, slice) else rows[moved]
-        if moved.size and self._sums is not None:
-            self._add(self._sums, which, new[moved], 1)
-            known = old[moved] >= 0
-            self._add(self._sums, which[known], old[moved][known], -1)
-        self._labels[which] = new[moved]
-        return len(moved)
+        yield slice(lo, hi)
 
     def _batches(self, n_clusters: int) -> list[tuple[int, int]]:
         """Ranges of several blocks each: enough of them to keep all threads busy."""

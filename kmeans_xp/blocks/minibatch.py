@@ -125,7 +125,8 @@ class _MiniBatch:
         norms = backend.row_norms(backend.frame_rows(x, slice(None), centers.frame))
         labels = assign_rows(backend, x, slice(0, len(x)), norms, centers, x.dtype).labels
         w = None if self.w is None else self.w[rows]
-        backend.cluster_sums(x, np.arange(len(x)), w, labels, self.sums, 1)
+        none = np.full(len(x), -1, dtype=np.int32)
+        backend.move_rows(x, np.arange(len(x)), w, none, labels, self.sums)
         if centers.metric.spherical:  # the sums tell the inertia
             return labels, []
         return labels, backend.squares(

@@ -275,6 +275,14 @@ class ClusterSums:
         else:
             total[where] -= part
 
+    def merge(self, other: ClusterSums) -> None:
+        """Add the sums of other rows, cut on the same grid."""
+        with self._lock:
+            for level, values in enumerate(other.values):
+                self.value_level(level)[...] += values
+            for level, weights in enumerate(other.weights):
+                self.weight_level(level)[...] += weights
+
     def value_exponents(self) -> np.ndarray:
         """Exponent of the unit of the last level, a column."""
         depth = self.grid.bits * max(len(self.values), 1)

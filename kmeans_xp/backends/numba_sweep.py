@@ -1,0 +1,326 @@
+"""One compiled pass over rows: score, certify, label, list what changed; this module needs numba.
+
+A row is settled here when its lead is certain. The others are listed, and the caller decides them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.jit import jit, score_jit
+from kmeans_xp.backends.numba_kernels import BLOCK, LOWEST, keep_products, score_block
+
+__all__ = ["direct_memory", "direct_sweep", "frame_tile", "move", "tile_sweep"]
+
+
+@score_jit
+def _renew(state: Any, size: Any, sure: Any, terms: Any) -> None:
+    """Bounds of distances from scores: |x - c|² = |x|² - 2s; see `Backend.renew` for the terms.
+
+    They replace the scores.
+    """
+    slope, offset, shrink, tiny, far_norm = terms[0], terms[3], terms[4], terms[5], terms[6]
+    upper, lower = state[:BLOCK], state[BLOCK : 2 * BLOCK]
+    for r in range(BLOCK):
+        norm = np.float64(size[r])
+        slack = slope * norm + offset
+        small = max(norm * shrink - tiny, 0.0)
+        near = norm * norm * (1 + 2.0**-20) - 2 * np.float64(upper[r]) + slack
+        far = small * small - 2 * np.float64(lower[r]) - slack
+        below = np.sqrt(max(far, 0.0)) * (1 - 2.0**-20)
+        below = min(below, far_norm - norm * (1 + 2.0**-20))
+        above = np.sqrt(max(near, 0.0)) * (1 + 2.0**-20) + 2.0**-100
+        upper[r] = above if sure[r] else np.inf
+        lower[r] = min(max(below, 0.0), 1e30) if sure[r] else 0.0
+
+
+@score_jit
+def _certify(state: Any, size: Any, terms: Any, sure: Any) -> None:
+    """Which leads exceed twice the error of a score."""
+    slope, offset, limit = terms[0], terms[1], terms[2]
+    best, second = state[:BLOCK], state[BLOCK : 2 * BLOCK]
+    for r in range(BLOCK):
+        norm = np.float64(size[r])
+        sure[r] = (np.float64(best[r] - second[r]) > slope * norm + offset) & (norm < limit)
+
+
+@score_jit
+def _work() -> Any:
+    """Memory of `_settle`: norms, which are sure, labels before and now, which need a look."""
+    size, sure = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.bool_)
+    before, now = np.zeros(BLOCK, np.int32), np.zeros(BLOCK, np.int32)
+    return size, sure, before, now, np.zeros(BLOCK, np.bool_)
+
+
+@score_jit
+def _reset(state: Any) -> None:
+    """No score yet."""
+    state[: 2 * BLOCK] = LOWEST
+    state[2 * BLOCK :] = np.float32(0)
+
+
+@score_jit
+def _compare(state: Any, ids: Any, terms: Any, work: Any) -> None:
+    """Labels of a block, which of them are sure, and which rows need a look: new or not sure."""
+    size, sure, before, now, news = work
+    _certify(state, size, terms, sure)
+    index = state[2 * BLOCK :]
+    for r in range(BLOCK):
+        now[r] = np.int32(index[r])
+    if len(ids):
+        for r in range(BLOCK):
+            now[r] = ids[np.uint32(now[r])]
+    for r in range(BLOCK):
+        news[r] = (not sure[r]) | (now[r] != before[r])
+
+
+@score_jit
+def _settle(state: Any, n: Any, at: Any, rows: Any, task: Any, out: Any, work: Any) -> None:
+    """Label the certain rows of a block, list those that changed and those that are not certain."""
+    ids, norms, terms, labels, up, low = task
+    moved, old, left, counts = out
+    size, sure, before, now, news = work
+    if len(rows):
+        for r in range(n):
+            size[r], before[r] = norms[rows[at + r]], labels[rows[at + r]]
+    else:
+        size[:n], before[:n] = norms[at : at + n], labels[at : at + n]
+    _compare(state, ids, terms, work)
+    n_moved, n_left = counts[0], counts[1]
+    for r in range(n):
+        if news[r]:
+            row = rows[at + r] if len(rows) else at + r
+            if sure[r]:
+                labels[row] = now[r]
+                moved[n_moved], old[n_moved] = row, before[r]
+                n_moved += 1
+            else:
+                left[n_left] = row
+                n_left += 1
+    counts[0], counts[1] = n_moved, n_left
+    if len(up):
+        _renew(state, size, sure, terms)
+        _keep_bounds(state, n, at, rows, up, low)
+
+
+@score_jit
+def _keep_bounds(state: Any, n: Any, at: Any, rows: Any, up: Any, low: Any) -> None:
+    """Store the bounds of a block."""
+    if len(rows):
+        for r in range(n):
+            up[rows[at + r]], low[rows[at + r]] = state[r], state[BLOCK + r]
+    else:
+        up[at : at + n], low[at : at + n] = state[:n], state[BLOCK : BLOCK + n]
+
+
+@score_jit
+def _turn_listed(x: Any, rows: Any, scale: Any, center: Any, block: Any) -> None:
+    """Frame the listed rows and bring them into a block, feature by feature."""
+    for r in range(len(rows)):
+        row = x[rows[r]]
+        for q in range(len(row)):
+            block[q * BLOCK + r] = np.float32(row[q] * scale - center[q])
+
+
+@score_jit
+def _turn(x: Any, scale: Any, center: Any, block: Any) -> None:
+    """Frame rows and bring them into a block, feature by feature."""
+    width = x.shape[1]
+    whole = width // 4 * 4 if width >= 8 else 0
+    for q in range(0, whole, 4):
+        c0, c1, c2, c3 = center[q], center[q + 1], center[q + 2], center[q + 3]
+        for r in range(len(x)):
+            block[q * BLOCK + r] = np.float32(x[r, q] * scale - c0)
+            block[(q + 1) * BLOCK + r] = np.float32(x[r, q + 1] * scale - c1)
+            block[(q + 2) * BLOCK + r] = np.float32(x[r, q + 2] * scale - c2)
+            block[(q + 3) * BLOCK + r] = np.float32(x[r, q + 3] * scale - c3)
+    for q in range(whole, width):
+        c = center[q]
+        for r in range(len(x)):
+            block[q * BLOCK + r] = np.float32(x[r, q] * scale - c)
+
+
+@jit
+def _cut(row: Any, scale: Any, step: Any, depth: Any, parts: Any, rest: Any) -> Any:
+    """Integers of a row, level by level; how many levels it takes, or 0 if `depth` is too few."""
+    off = 0.0
+    for j in range(len(row)):
+        value = np.float64(row[j]) * scale[j]
+        integer = np.rint(value)
+        parts[0, j] = np.int64(integer)
+        rest[j] = (value - integer) * step
+        off = max(off, abs(rest[j]))
+    used = 1
+    while off > 0 and used < depth:
+        off = 0.0
+        for j in range(len(row)):
+            integer = np.rint(rest[j])
+            parts[used, j] = np.int64(integer)
+            rest[j] = (rest[j] - integer) * step
+            off = max(off, abs(rest[j]))
+        used += 1
+    return 0 if off > 0 or depth == 0 else used
+
+
+@jit
+def _move(
+    x: Any,
+    rows: Any,
+    old: Any,
+    first: Any,
+    last: Any,
+    labels: Any,
+    sums: Any,
+    owed: Any,
+    n_owed: Any,
+) -> Any:
+    """Move rows first..last of a list from the sums of their old clusters to those of their labels.
+
+    A negative old label means no cluster. Only the first `depth` levels are there; the places of
+    rows that need more are added to the `n_owed` in `owed`, and nothing is moved for them.
+    """
+    scale, step, depth, s0, s1, s2, sizes = sums
+    width = x.shape[1]
+    rest = np.empty(width)
+    parts = np.empty((3, width), np.int64)
+    for i in range(first, last):
+        source, target = old[i], labels[rows[i]]
+        used = _cut(x[rows[i]], scale, step, depth, parts, rest)
+        if used == 0:
+            owed[n_owed] = i
+            n_owed += 1
+            continue
+        for level in range(used):
+            values = s0 if level == 0 else (s1 if level == 1 else s2)
+            for j in range(width):
+                values[target, j] += parts[level, j]
+            if source >= 0:
+                for j in range(width):
+                    values[source, j] -= parts[level, j]
+        sizes[target] += 1
+        if source >= 0:
+            sizes[source] -= 1
+    return n_owed
+
+
+@jit
+def move(
+    x: Any,
+    rows: Any,
+    old: Any,
+    labels: Any,
+    unit: Any,
+    step: Any,
+    depth: Any,
+    s0: Any,
+    s1: Any,
+    s2: Any,
+    sizes: Any,
+    owed: Any,
+) -> Any:
+    """`_move` for a whole list; how many rows are owed."""
+    sums = unit, step, depth, s0, s1, s2, sizes
+    return _move(x, rows, old, 0, len(rows), labels, sums, owed, 0)
+
+
+def direct_memory(width: int) -> int:
+    """Return how many float32 values `direct_sweep` works in.
+
+    Block, sums and state lie apart by odd parts of 4096 bytes: loads that follow stores at the same
+    place in a page wait for them.
+    """
+    return (width + 7) * BLOCK + 192
+
+
+@score_jit
+def direct_sweep(
+    x: Any,
+    lo: Any,
+    hi: Any,
+    rows: Any,
+    scale: Any,
+    center: Any,
+    centers: Any,
+    bias: Any,
+    memory: Any,
+    ids: Any,
+    norms: Any,
+    terms: Any,
+    labels: Any,
+    up: Any,
+    low: Any,
+    moved: Any,
+    old: Any,
+    left: Any,
+    counts: Any,
+    unit: Any,
+    step: Any,
+    depth: Any,
+    s0: Any,
+    s1: Any,
+    s2: Any,
+    sizes: Any,
+    owed: Any,
+) -> None:
+    """Assign rows lo..hi (of x, or of the list `rows`) of few features; see `direct_memory`.
+
+    The sums of those that change are brought up to date, but for the places in `moved` that are
+    listed in `owed`. `terms` are slope, offset and limit of the certificate, then those of the
+    bounds `up` and `low`.
+    """
+    width = centers.shape[1]
+    block = memory[: width * BLOCK]
+    block[:] = np.float32(0)
+    partial = memory[width * BLOCK + 128 :][: 4 * BLOCK]
+    state = memory[(width + 4) * BLOCK + 192 :][: 3 * BLOCK]
+    task, out, work = (ids, norms, terms, labels, up, low), (moved, old, left, counts), _work()
+    sums = unit, step, depth, s0, s1, s2, sizes
+    done = 0
+    for at in range(lo, hi, BLOCK):
+        n = min(BLOCK, hi - at)
+        if len(rows):
+            _turn_listed(x, rows[at : at + n], scale, center, block)
+        else:
+            _turn(x[at : at + n], scale, center, block)
+        _reset(state)
+        score_block(block, centers, bias, partial, state)
+        _settle(state, n, at, rows, task, out, work)
+        if counts[0] > done:
+            counts[2] = _move(x, moved, old, done, counts[0], labels, sums, owed, counts[2])
+            done = counts[0]
+
+
+@score_jit
+def tile_sweep(
+    products: Any,
+    at: Any,
+    rows: Any,
+    bias: Any,
+    ids: Any,
+    norms: Any,
+    terms: Any,
+    labels: Any,
+    up: Any,
+    low: Any,
+    moved: Any,
+    old: Any,
+    left: Any,
+    counts: Any,
+) -> None:
+    """Assign the rows whose products with all centroids BLAS has formed, shape (K, n)."""
+    state = np.empty(3 * BLOCK, np.float32)
+    _reset(state)
+    keep_products(products, bias, state)
+    task, out = (ids, norms, terms, labels, up, low), (moved, old, left, counts)
+    _settle(state, products.shape[1], at, rows, task, out, _work())
+
+
+@jit
+def frame_tile(x: Any, at: Any, rows: Any, scale: Any, center: Any, out: Any) -> None:
+    """Frame some rows, of x or of the list `rows`."""
+    for i in range(len(out)):
+        row = rows[at + i] if len(rows) else at + i
+        for j in range(x.shape[1]):
+            out[i, j] = np.float32(x[row, j] * scale - center[j])

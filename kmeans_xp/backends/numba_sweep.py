@@ -15,6 +15,10 @@ from kmeans_xp.backends.numba_kernels import BLOCK, LOWEST, keep_products, score
 __all__ = ["direct_memory", "direct_sweep", "frame_tile", "move", "tile_sweep"]
 
 
+# Rows of so few features are faster added one value at a time.
+_NARROW = 4
+
+
 @score_jit
 def _renew(state: Any, size: Any, sure: Any, terms: Any) -> None:
     """Bounds of distances from scores: |x - c|² = |x|² - 2s; see `Backend.renew` for the terms.
@@ -142,26 +146,54 @@ def _turn(x: Any, scale: Any, center: Any, block: Any) -> None:
             block[q * BLOCK + r] = np.float32(x[r, q] * scale - c)
 
 
+# Views of single rows would count references, which costs more than adding a short row.
+
+
 @jit
-def _cut(row: Any, scale: Any, step: Any, depth: Any, parts: Any, rest: Any) -> Any:
+def _cut(x: Any, row: Any, scale: Any, step: Any, depth: Any, parts: Any, rest: Any) -> Any:
     """Integers of a row, level by level; how many levels it takes, or 0 if `depth` is too few."""
-    off = 0.0
-    for j in range(len(row)):
-        value = np.float64(row[j]) * scale[j]
+    more = False
+    for j in range(len(rest)):
+        value = np.float64(x[row, j]) * scale[j]
         integer = np.rint(value)
         parts[0, j] = np.int64(integer)
         rest[j] = (value - integer) * step
-        off = max(off, abs(rest[j]))
+        more |= value != integer
     used = 1
-    while off > 0 and used < depth:
-        off = 0.0
-        for j in range(len(row)):
+    while more and used < depth:
+        more = False
+        for j in range(len(rest)):
             integer = np.rint(rest[j])
             parts[used, j] = np.int64(integer)
+            more |= rest[j] != integer
             rest[j] = (rest[j] - integer) * step
-            off = max(off, abs(rest[j]))
         used += 1
-    return 0 if off > 0 or depth == 0 else used
+    return 0 if more or depth == 0 else used
+
+
+@jit
+def _add(values: Any, parts: Any, level: Any, target: Any, source: Any) -> None:
+    """Add to the row of the target, and take away from that of the source if there is one."""
+    for j in range(parts.shape[1]):
+        values[target, j] += parts[level, j]
+    if source >= 0:
+        for j in range(parts.shape[1]):
+            values[source, j] -= parts[level, j]
+
+
+@jit
+def _move_narrow(x: Any, row: Any, scale: Any, target: Any, source: Any, values: Any) -> Any:
+    """Move a short row for which one level is enough; False where it is not."""
+    for j in range(x.shape[1]):
+        value = np.float64(x[row, j]) * scale[j]
+        if np.rint(value) != value:
+            return False
+    for j in range(x.shape[1]):
+        part = np.int64(np.float64(x[row, j]) * scale[j])
+        values[target, j] += part
+        if source >= 0:
+            values[source, j] -= part
+    return True
 
 
 @jit
@@ -181,24 +213,21 @@ def _move(
     A negative old label means no cluster. Only the first `depth` levels are there; the places of
     rows that need more are added to the `n_owed` in `owed`, and nothing is moved for them.
     """
-    scale, step, depth, s0, s1, s2, sizes = sums
-    width = x.shape[1]
-    rest = np.empty(width)
-    parts = np.empty((3, width), np.int64)
+    scale, step, depth, s0, s1, s2, sizes, parts, rest = sums
+    narrow = len(rest) <= _NARROW and depth > 0
     for i in range(first, last):
-        source, target = old[i], labels[rows[i]]
-        used = _cut(x[rows[i]], scale, step, depth, parts, rest)
-        if used == 0:
-            owed[n_owed] = i
-            n_owed += 1
-            continue
-        for level in range(used):
-            values = s0 if level == 0 else (s1 if level == 1 else s2)
-            for j in range(width):
-                values[target, j] += parts[level, j]
-            if source >= 0:
-                for j in range(width):
-                    values[source, j] -= parts[level, j]
+        row, source, target = np.uint64(rows[i]), old[i], np.uint32(labels[rows[i]])
+        if not (narrow and _move_narrow(x, row, scale, target, source, s0)):
+            used = _cut(x, row, scale, step, depth, parts, rest)
+            if used == 0:
+                owed[n_owed] = i
+                n_owed += 1
+                continue
+            _add(s0, parts, 0, target, source)
+            if used > 1:
+                _add(s1, parts, 1, target, source)
+            if used > 2:
+                _add(s2, parts, 2, target, source)
         sizes[target] += 1
         if source >= 0:
             sizes[source] -= 1
@@ -221,7 +250,8 @@ def move(
     owed: Any,
 ) -> Any:
     """`_move` for a whole list; how many rows are owed."""
-    sums = unit, step, depth, s0, s1, s2, sizes
+    parts, rest = np.empty((3, x.shape[1]), np.int64), np.empty(x.shape[1])
+    sums = unit, step, depth, s0, s1, s2, sizes, parts, rest
     return _move(x, rows, old, 0, len(rows), labels, sums, owed, 0)
 
 
@@ -276,7 +306,8 @@ def direct_sweep(
     partial = memory[width * BLOCK + 128 :][: 4 * BLOCK]
     state = memory[(width + 4) * BLOCK + 192 :][: 3 * BLOCK]
     task, out, work = (ids, norms, terms, labels, up, low), (moved, old, left, counts), _work()
-    sums = unit, step, depth, s0, s1, s2, sizes
+    parts, rest = np.empty((3, x.shape[1]), np.int64), np.empty(x.shape[1])
+    sums = unit, step, depth, s0, s1, s2, sizes, parts, rest
     done = 0
     for at in range(lo, hi, BLOCK):
         n = min(BLOCK, hi - at)

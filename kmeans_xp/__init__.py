@@ -11,6 +11,7 @@ from kmeans_xp.history import History
 from kmeans_xp.lloyd import State
 from kmeans_xp.models import ModelError, load_model, save_model
 from kmeans_xp.result import BatchResult, KMeansResult, fingerprint
+from kmeans_xp.selection import KSelection, select_k
 
 if TYPE_CHECKING:
     from kmeans_xp.estimators import BisectingKMeans as BisectingKMeans
@@ -27,6 +28,7 @@ __all__ = [
     "ConvergenceWarning",
     "History",
     "KMeansResult",
+    "KSelection",
     "ModelError",
     "State",
     "fingerprint",
@@ -35,6 +37,7 @@ __all__ = [
     "load_model",
     "predict",
     "save_model",
+    "select_k",
     "to_onnx",
     "warmup",
 ]

@@ -19,7 +19,7 @@ from kmeans_xp.backends.convert import from_numpy, on_cpu, to_numpy, zero_copy_n
 from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.blocks.survey import survey
 
-__all__ = ["GroupedRows", "dispersion", "distance_sums", "in_float64"]
+__all__ = ["GroupedRows", "dispersion", "distance_sums", "in_float64", "take_rows"]
 
 # Rows and columns of a block of distances, on a CPU and on a device.
 _BLOCK, _DEVICE_BLOCK = (256, 1024), (2048, 8192)
@@ -115,6 +115,13 @@ class GroupedRows:
                     f"X[{lo + int(np.argmax(zero))}] is zero: it has no direction, which "
                     "metric='cosine' needs. Remove such rows first."
                 )
+
+
+def take_rows(x: Any, rows: np.ndarray) -> Any:
+    """Rows of an array of any namespace with these indices on the host."""
+    xp = array_namespace(x)
+    index = rows.astype(np.int64 if has_float64(xp, x) else np.int32)
+    return xp.take(x, from_numpy(index, x), axis=0)
 
 
 def in_float64(x: Any) -> Any:

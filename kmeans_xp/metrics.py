@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_array_api_obj
+from array_api_compat import is_array_api_obj
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
-from kmeans_xp.backends.generic import has_float64
-from kmeans_xp.grouped import GroupedRows, dispersion, distance_sums
+from kmeans_xp.grouped import GroupedRows, dispersion, distance_sums, take_rows
 from kmeans_xp.seeding import Words, sample_rows
 from kmeans_xp.validation import as_array, check_count, check_random_state
 
@@ -81,9 +80,7 @@ def silhouette_score(
     check_random_state(random_state)
     if sample_size is not None and check_count(sample_size, "sample_size") < x.shape[0]:
         rows = sample_rows(int(x.shape[0]), int(sample_size), Words(random_state))
-        index = rows.astype(np.int64 if has_float64(array_namespace(x), x) else np.int32)
-        x = array_namespace(x).take(x, from_numpy(index, x), axis=0)
-        values = values[rows]
+        x, values = take_rows(x, rows), values[rows]
     return float(np.mean(_silhouette(x, values, metric)))
 
 

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["bend", "first_gap", "knee"]
+__all__ = ["bend", "first_gap", "knee", "speeds_up"]
+
+# Data without clusters bend by up to 0.05, separate groups by 0.1 to 0.5.
+_DROP = 0.075
 
 
 def bend(sizes: Sequence[int], inertia: Sequence[float]) -> np.ndarray:
@@ -38,23 +41,27 @@ def bend(sizes: Sequence[int], inertia: Sequence[float]) -> np.ndarray:
     return curve
 
 
-def knee(curve: np.ndarray, sensitivity: float = 1.0) -> int | None:
+def knee(curve: np.ndarray, drop: float = _DROP) -> int | None:
     """Position of the knee: the highest of the local maxima that the curve falls well below.
 
     V. Satopaa, J. Albrecht, D. Irwin, B. Raghavan, "Finding a 'Kneedle' in a haystack", ICDCS
-    workshops 2011: a maximum counts if, before the next one, the curve falls below it by
-    `sensitivity` times the mean step in x.
+    workshops 2011: a maximum counts if, before the next one, the curve falls below it by a multiple
+    of the mean step in x. Here by a fixed part of the unit square: that step is too much to ask of
+    four values of k, and too little of forty.
     """
     known = np.flatnonzero(np.isfinite(curve))
     d = curve[known]
-    if len(d) < 3:
-        return None
     tops = [i for i in range(1, len(d) - 1) if d[i - 1] < d[i] >= d[i + 1] and d[i] > 0]
-    found = []
-    for top, end in itertools.pairwise([*tops, len(d)]):
-        if d[top:end].min() < d[top] - sensitivity / (len(d) - 1):
-            found.append(top)
+    found = [
+        top for top, end in itertools.pairwise([*tops, len(d)]) if d[top:end].min() < d[top] - drop
+    ]
     return int(known[max(found, key=lambda i: d[i])]) if found else None
+
+
+def speeds_up(curve: np.ndarray, drop: float = _DROP) -> bool:
+    """Whether the inertia falls faster and faster, as it does before the number of groups."""
+    known = curve[np.isfinite(curve)]
+    return bool(known.size) and bool(known.min() < -drop)
 
 
 def first_gap(gap: Sequence[float], error: Sequence[float]) -> int | None:

@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
 from kmeans_xp.functional import kmeans
 from kmeans_xp.grouped import take_rows
-from kmeans_xp.knee import bend, first_gap, knee
+from kmeans_xp.knee import bend, first_gap, knee, speeds_up
 from kmeans_xp.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 from kmeans_xp.seeding import Words, sample_rows
 from kmeans_xp.validation import as_array, check_count, check_n_clusters, check_random_state
@@ -312,7 +312,8 @@ def _choose(name: str, rows: list[dict[str, float]]) -> tuple[int | None, str]:
 
 
 def _choose_knee(rows: list[dict[str, float]]) -> tuple[int | None, str]:
-    place = knee(np.asarray([row["elbow"] for row in rows]))
+    curve = np.asarray([row["elbow"] for row in rows])
+    place = knee(curve)
     if place is not None:
         k = int(rows[place]["k"])
         return k, f"the inertia falls faster up to k = {k} than beyond: a knee in log-log axes"
@@ -322,6 +323,9 @@ def _choose_knee(rows: list[dict[str, float]]) -> tuple[int | None, str]:
         return k, f"with k = {k} every row is its own centroid: the inertia is 0"
     if len(rows) < 3:
         return None, "a knee needs at least 3 numbers of clusters"
+    if speeds_up(curve):
+        last = int(rows[-1]["k"])
+        return None, f"no knee up to k = {last}: the inertia falls faster and faster, try larger k"
     return None, (
         "no knee: the inertia falls about as a power of k, as it does for data without clusters"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kmeans_xp import History, KMeans, kmeans
+from kmeans_xp import History, KMeans, kmeans, select_k
 
 from .datasets import blobs, digits
 
@@ -41,6 +41,18 @@ def _close_figures():
 
 
 # Elbow
+
+
+def test_elbow_of_a_selection():
+    chosen = select_k(X, range(1, 5), criterion=["elbow", "bic"], n_init=1, random_state=0)
+    display = ElbowDisplay.from_selection(chosen)
+    assert list(display.criteria) == ["inertia", "elbow"]
+    assert display.criteria["elbow"].tolist() == [row["elbow"] for row in chosen]
+    assert display.n_clusters.tolist() == [1, 2, 3, 4]
+    assert display.chosen == chosen.k == 3
+    assert list(ElbowDisplay.from_selection(chosen, criteria=["bic"]).criteria) == ["bic"]
+    with pytest.raises(ValueError, match=r"criteria must be columns.*'gap'"):
+        ElbowDisplay.from_selection(chosen, criteria=["gap"])
 
 
 def test_elbow_of_results_in_any_order():

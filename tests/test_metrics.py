@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import tracemalloc
 
 import numpy as np
@@ -247,7 +246,3 @@ def test_bad_options(options, error, message):
     X = np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0], [3.0, 3.0], [4.0, 1.0]])
     with pytest.raises(error, match=message):
         metrics.silhouette_score(X, [0, 1, 0, 1, 1], **options)
-
-
-def test_examples():
-    assert doctest.testmod(metrics).failed == 0

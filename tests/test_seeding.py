@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import inspect
 from fractions import Fraction
 
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kmeans_xp
-from kmeans_xp import functional, kmeans, kmeans_plusplus, seeding
+from kmeans_xp import kmeans, kmeans_plusplus, seeding
 from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.seeding import RowSampler, Words, _scaled, sample_rows
 
@@ -128,10 +127,6 @@ def test_arguments_of_scikit_learn_are_taken() -> None:
 def test_number_of_trials_is_checked(value: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="n_local_trials"):
         kmeans_plusplus(np.zeros((3, 1)), 2, n_local_trials=value)
-
-
-def test_examples_of_the_functions() -> None:
-    assert doctest.testmod(functional).failed == 0
 
 
 def test_sampled_rows_may_all_lack_weight() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 
 import numpy as np
@@ -167,17 +166,24 @@ def test_knees_are_those_of_kneed():
             sizes = np.arange(1, 13)
             inertia = np.minimum(sizes, corner) ** -steep * np.maximum(sizes / corner, 1) ** -flat
             locator = kneed.KneeLocator(
-                np.log(sizes), np.log(inertia), curve="convex", direction="decreasing"
+                np.log(sizes), np.log(inertia), S=1.0, curve="convex", direction="decreasing"
             )
-            place = knee.knee(knee.bend(sizes, inertia))
+            place = knee.knee(knee.bend(sizes, inertia), 1 / 11)  # the mean step
             theirs = None if locator.knee is None else round(math.exp(locator.knee))
             assert (None if place is None else sizes[place]) == theirs
 
 
 def test_the_highest_of_several_knees():
     assert knee.knee(np.array([0, 0.3, 0.0, 0.2, 0.5, 0.1, 0.0])) == 4
-    assert knee.knee(np.array([0, 0.01, 0.0, -0.1, 0.0])) is None
+    assert knee.knee(np.array([0, 0.05, 0.0, -0.02, 0.0])) is None
     assert knee.knee(np.array([np.nan] * 5)) is None
+
+
+def test_a_knee_beyond_the_numbers_tried():
+    chosen = select_k(groups(5), range(1, 6), n_init=2, random_state=0)
+    assert chosen.k is None
+    assert "up to k = 5" in chosen.reason
+    assert "at least 3" in select_k(groups(5), [4, 5], random_state=0).reason
 
 
 def test_few_distinct_rows():
@@ -237,7 +243,3 @@ def test_the_table():
 def test_bad_input(options, error, message):
     with pytest.raises(error, match=message):
         select_k(uniform(2, n=10), **options)
-
-
-def test_examples():
-    assert doctest.testmod(selection).failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import itertools
 import warnings
 
@@ -277,7 +276,3 @@ OBS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_examples():
-    assert doctest.testmod(vq).failed == 0

@@ -73,6 +73,36 @@ class ElbowDisplay:
                 )
 
     @classmethod
+    def from_selection(
+        cls, selection: Any, *, criteria: Sequence[str] | None = None, ax: Any = None, **kwargs: Any
+    ) -> ElbowDisplay:
+        """Draw the table of `kmeans_xp.select_k`.
+
+        Parameters
+        ----------
+        selection : KSelection
+            What `select_k` returned.
+        criteria : sequence of str, optional
+            Columns to draw; the inertia and what chose k by default.
+        ax, **kwargs
+            As for `plot`.
+
+        Returns
+        -------
+        ElbowDisplay
+        """
+        columns = selection.to_dict()
+        names = dict.fromkeys(["inertia", selection.criterion]) if criteria is None else criteria
+        unknown = [name for name in names if name not in columns]
+        if unknown:
+            raise ValueError(
+                f"criteria must be columns of the selection, {', '.join(map(repr, columns))}, got "
+                f"{unknown[0]!r}"
+            )
+        values = {name: columns[name] for name in names}
+        return cls(columns["k"], values, selection.k).plot(ax=ax, **kwargs)
+
+    @classmethod
     def from_results(
         cls, results: Iterable[Any], *, chosen: int | None = None, ax: Any = None, **kwargs: Any
     ) -> ElbowDisplay:

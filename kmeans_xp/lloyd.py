@@ -27,7 +27,7 @@ class State:
     centroids : array, shape (K, D)
         The new centroids, in the namespace and on the device of X.
     shift : float
-        Σ_k |c_new − c_old|², rounded up; infinite where float64 cannot tell.
+        ``Σ_k |c_new − c_old|²``, rounded up; infinite where float64 cannot tell.
     changed : int
         Rows whose label changed (all rows in the first iteration).
     relocated : int
@@ -37,8 +37,8 @@ class State:
     seconds : float
         Time the iteration took.
     inertia : float
-        Exact Σ w |x − c|² of this iteration's labels around the centroids they were assigned to,
-        before these moved; rounded once. Computed when asked for, which can be only while the
+        Exact ``Σ w |x − c|²`` of this iteration's labels around the centroids they were assigned
+        to, before these moved; rounded once. Computed when asked for, which can be only while the
         callback runs.
     """
 
@@ -54,7 +54,7 @@ class State:
 
     @property
     def inertia(self) -> float:
-        """Σ w |x − c|² of this iteration's labels around the centroids before they moved."""
+        """``Σ w |x − c|²`` of this iteration's labels around the centroids before they moved."""
         return self.measure()
 
 

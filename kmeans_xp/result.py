@@ -24,7 +24,7 @@ class KMeansResult:
     centroids : array of float32 or float64, shape (K, D)
         The centroids.
     inertia : float
-        Σ w |x − c_label|², the exact value rounded once.
+        ``Σ w |x − c_label|²``, the exact value rounded once.
     n_iter : int
         Iterations run.
     converged : bool

@@ -101,7 +101,7 @@ def batch_seeds(random_state: Any, count: int) -> Sequence[np.random.SeedSequenc
     return _Children(root, count)
 
 
-class _Children(Sequence[np.random.SeedSequence]):
+class _Children(Sequence[Any]):
     """Children of a SeedSequence, made when they are asked for: a million of them take seconds."""
 
     def __init__(self, root: np.random.SeedSequence, count: int) -> None:

@@ -152,6 +152,17 @@ def test_equal_rows_and_rows_without_weight(strategy):
         assert np.array_equal(model.predict(X), model.labels_)
 
 
+@pytest.mark.parametrize("strategy", ["biggest_inertia", "largest_cluster"])
+@pytest.mark.parametrize("seed", range(4))
+def test_leaves_of_one_row_and_leaves_without_weight(seed, strategy):
+    """Where one row has all the weight, every score of an inertia is zero."""
+    X, w = data("uniform", "float64", 8), np.zeros(8)
+    w[3] = 2.0
+    model = BisectingKMeans(7, random_state=seed, bisecting_strategy=strategy)
+    same(model.fit(X, sample_weight=w), *bisected(X, 7, strategy, w, seed))
+    assert np.array_equal(model.predict(X), model.labels_)
+
+
 def test_as_many_clusters_as_rows_and_a_deep_tree():
     X = 4.0 ** np.arange(150)[:, None]
     model = BisectingKMeans(150, init="k-means++", random_state=0).fit(X)

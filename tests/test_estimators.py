@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import get_tags
 
 import kmeans_xp
 from kmeans_xp import BisectingKMeans, KMeans, fingerprint, k_means, kmeans
@@ -118,6 +119,16 @@ def test_bfloat16_and_other_namespaces_reach_the_same_centroids():
         truth = KMeans(4, random_state=0).fit(torch.numpy(here.float()))
         assert bits(model, torch.numpy) == bits(truth)
         assert_bits(torch.numpy(model.predict(here)), truth.labels_)
+
+
+@every_estimator
+def test_what_is_no_dense_array_is_refused(kind):
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match="masked"):
+        kind(2).fit(np.ma.masked_less(X, 0))
+    if not get_tags(kind()).input_tags.sparse:
+        with pytest.raises(TypeError, match=r"(?i)sparse"):
+            kind(2).fit(sparse.csr_array(X))
 
 
 # Another namespace or device than that of the fit

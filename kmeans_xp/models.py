@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from array_api_compat import is_array_api_obj
@@ -25,11 +25,12 @@ from kmeans_xp.backends.convert import into_namespace, namespace_called, to_nump
 from kmeans_xp.io import atomic_write
 from kmeans_xp.result import KMeansResult, fingerprint
 
-__all__ = ["ModelError", "load_model", "save_model"]
+__all__ = ["ModelError", "load_model", "read_model", "save_model", "write_model"]
 
 FORMAT = "kmeans_xp"
 VERSION = 1
-ESTIMATORS = ("KMeans",)
+ESTIMATORS = ("BisectingKMeans", "KMeans")
+PARTS = ("parameters", "fitted", "extra")
 TENSOR = "$tensor"  # {"$tensor": name} stands in the JSON for an array
 ATTRIBUTE = re.compile(r"_?[a-z][a-z0-9_]*")
 
@@ -75,9 +76,17 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool = True)
     >>> load_model(path).inertia
     0.5
     """
-    safetensors = _safetensors()
+    _safetensors()
+    with atomic_write(path) as file:
+        write_model(model, file, labels=labels)
+
+
+def write_model(
+    model: Any, file: BinaryIO, *, labels: bool = True, extra: dict[str, Any] | None = None
+) -> None:
+    """Write a model to an open file, with what else a reader needs to know."""
     tensors: dict[str, np.ndarray] = {}
-    body = {"class": type(model).__name__, **_parts(model, labels)}
+    body = {"class": type(model).__name__, **_parts(model, labels), "extra": extra or {}}
     body |= {"versions": _versions(), "fingerprint": _fingerprint_of(model)}
     text = json.dumps(_encoded(body, "", tensors), sort_keys=True)
     header = {
@@ -86,9 +95,7 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool = True)
         "model": text,
         "sha256": _digest(text, tensors),
     }
-    content = safetensors.save(tensors, metadata=header)
-    with atomic_write(path) as file:
-        file.write(content)
+    file.write(_safetensors().save(tensors, metadata=header))
 
 
 def load_model(path: str | os.PathLike[str], *, xp: Any = "numpy", device: Any = None) -> Any:
@@ -127,17 +134,23 @@ def load_model(path: str | os.PathLike[str], *, xp: Any = "numpy", device: Any =
     >>> load_model(path).inertia
     1.0
     """
-    safetensors = _safetensors()
     namespace = namespace_called(xp)
+    return _moved(read_model(path)[0], namespace, device)
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the model in a file, on NumPy, and what was written with it."""
+    safetensors = _safetensors()
     open(path, "rb").close()  # what the system refuses is no damage
     with _damage_of(path):
         with safetensors.safe_open(path, framework="np") as file:
             header = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
         body = _checked_body(header, tensors)
-        parts = _decoded({name: body[name] for name in ("parameters", "fitted")}, tensors)
-        model = _rebuilt(body["class"], parts)
-    return _moved(model, namespace, device)
+        parts = _decoded({name: body[name] for name in PARTS}, tensors)
+        if not isinstance(parts["extra"], dict):
+            raise ModelError("what goes with the model is no list of names")
+        return _rebuilt(body["class"], parts), parts["extra"]
 
 
 @contextmanager

@@ -21,6 +21,9 @@ pytest.importorskip("typer")
 pytest.importorskip("matplotlib")
 
 from kmeans_xp import cli
+from kmeans_xp.cli import demo as demo_room
+from kmeans_xp.cli import results as results_room
+from kmeans_xp.cli import rows as rows_room
 
 X = blobs(11, 200, 2, 4)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -76,7 +79,7 @@ def test_demo_prints_the_table_of_its_files(demo):
     sizes = np.bincount(labels)
     assert [int(line[1]) for line in table] == [*sizes, 1797]
     assert abs(sum(float(line[2]) for line in table[:-1]) - 100) < 1
-    _, digits = cli._digits()
+    _, digits = demo_room._digits()
     for k, line in enumerate(table[:-1]):
         counts = np.bincount(digits[labels == k], minlength=10)
         assert int(line[4]) == counts.argmax()
@@ -85,7 +88,7 @@ def test_demo_prints_the_table_of_its_files(demo):
 
 def test_demo_files_are_the_result(demo):
     text, out = demo
-    result = kmeans(cli._digits()[0], 10, random_state=0)
+    result = kmeans(demo_room._digits()[0], 10, random_state=0)
     # the projection is rounded so that every machine clusters the same numbers
     assert found_hash(text) == fingerprint(result) == "1708bde29bd7b4fc"
     np.testing.assert_array_equal(read_array(out / "labels.csv")[:, 0], result.labels)
@@ -108,11 +111,11 @@ def test_demo_prints_the_same_on_every_library(demo, backend, tmp_path, capsys):
 def test_demo_takes_a_seed(demo, tmp_path, capsys):
     code, out, _ = call(capsys, "demo", "--seed", 1, "--out", tmp_path)
     assert code == 0
-    assert found_hash(out) == fingerprint(kmeans(cli._digits()[0], 10, random_state=1))
+    assert found_hash(out) == fingerprint(kmeans(demo_room._digits()[0], 10, random_state=1))
 
 
 def test_digits_are_multiples_that_no_lapack_can_move():
-    points, digits = cli._digits()
+    points, digits = demo_room._digits()
     assert points.shape == (1797, 2)
     assert points.dtype == np.float32
     assert digits.shape == (1797,)
@@ -176,14 +179,22 @@ def test_fit_shares_are_those_of_the_inertia(data, tmp_path, capsys):
         assert line.split()[:3] == [str(k), str((result.labels == k).sum()), f"{share:.1f}"]
 
 
-@pytest.mark.parametrize("d", [1, 3])
-def test_fit_without_a_picture(d, tmp_path, capsys):
-    np.save(tmp_path / "x.npy", blobs(3, 50, d, 2))
+def test_fit_without_a_picture(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", blobs(3, 50, 1, 2))
     code, text, err = call(capsys, "fit", tmp_path / "x.npy", "-k", 2, "--out", tmp_path / "out")
     assert code == 0
-    assert "no picture: only data with two features" in err
+    assert "no picture: it needs two features or more" in err
     assert "clusters.png" not in text
-    assert sorted(os.listdir(tmp_path / "out")) == ["centroids.npy", "labels.csv"]
+    files = ["centroids.npy", "labels.csv", "model.safetensors"]
+    assert sorted(os.listdir(tmp_path / "out")) == files
+
+
+def test_fit_without_a_folder_writes_nothing(data, monkeypatch, capsys):
+    monkeypatch.chdir(data.parent)
+    code, text, _ = call(capsys, "fit", data, "-k", 4)
+    assert code == 0
+    assert found_hash(text) == fingerprint(kmeans(X, 4, random_state=0))
+    assert os.listdir(data.parent) == ["x.npy"]
 
 
 def test_fit_on_integers_and_on_identical_rows(tmp_path, capsys):
@@ -295,18 +306,18 @@ def test_a_folder_that_cannot_be_written(data, capsys, tmp_path, monkeypatch):
 def test_a_stale_picture_goes(data, tmp_path, capsys):
     out = tmp_path / "out"
     call(capsys, "fit", data, "-k", 2, "--out", out)
-    np.save(tmp_path / "x3.npy", blobs(3, 50, 3, 2))
-    code, _, err = call(capsys, "fit", tmp_path / "x3.npy", "-k", 2, "--out", out)
+    np.save(tmp_path / "x1.npy", blobs(3, 50, 1, 2))
+    code, _, err = call(capsys, "fit", tmp_path / "x1.npy", "-k", 2, "--out", out)
     assert code == 0
     assert f"removed {out / 'clusters.png'} of an earlier run" in err
-    assert sorted(os.listdir(out)) == ["centroids.npy", "labels.csv"]
+    assert sorted(os.listdir(out)) == ["centroids.npy", "labels.csv", "model.safetensors"]
 
 
 def test_interrupted(data, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "kmeans", interrupt)
+    monkeypatch.setattr(rows_room, "kmeans", interrupt)
     code, text, err = call(capsys, "fit", data, "-k", 2, "--out", tmp_path / "out")
     assert (code, text) == (130, "")
     assert err.splitlines()[-1] == "interrupted"
@@ -340,7 +351,17 @@ def test_progress(data, tmp_path, monkeypatch, capsys):
         ("demo", "--seed", "-1"),
         ("fit",),
         ("fit", "x.npy", "--out", "o"),
-        ("fit", "x.npy", "-k", "2"),
+        ("fit", "x.npy", "-k", "2", "--metric", "manhattan"),
+        ("fit", "x.npy", "-k", "2", "--format", "xml"),
+        ("fit", "x.npy", "-k", "2", "--device", "tpu"),
+        ("predict", "m.safetensors"),
+        ("predict", "m.safetensors", "x.npy", "--out", "labels.txt"),
+        ("plot", "x.npy", "-k", "2", "-o", "x.gif"),
+        ("plot", "x.npy", "-k", "2", "-o", "x.png", "--kind", "pie"),
+        ("plot", "x.npy", "-k", "2", "-o", "x.png", "--shape", "2by2"),
+        ("quantize", "x.png", "-k", "257", "-o", "y.png"),
+        ("quantize", "x.png", "-k", "2", "-o", "y.jpg"),
+        ("bench", "--rows", "3", "-k", "4"),
         ("fit", "x.npy", "-k", "0", "--out", "o"),
         ("fit", "x.npy", "-k", "two", "--out", "o"),
         ("fit", "x.npy", "-k", "2", "--out", "o", "--init", "k-means+++"),
@@ -374,7 +395,7 @@ def test_a_failure_while_writing_leaves_the_old_files(data, tmp_path, monkeypatc
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "write_npy", full)
+    monkeypatch.setattr(results_room, "write_npy", full)  # the second of four files
     code, _, err = call(capsys, "fit", data, "-k", 3, "--out", out)
     assert code == 1
     assert "No space left on device" in err

@@ -128,7 +128,7 @@ def test_jax_does_not_narrow_float64(path):
     ("model", "error", "message"),
     [
         (KMeans(2), ValueError, r"must be fitted before it is saved; call KMeans.fit\(X\) first"),
-        ({"centroids": X}, TypeError, "model must be a KMeansResult or one of KMeans.*got dict"),
+        ({"centroids": X}, TypeError, "model must be a KMeansResult or one of .*KMeans.*got dict"),
         (KMeans(2, init=lambda *_, **__: X[:2]).fit(X), TypeError, "init is function"),
         (KMeans(2, random_state=np.random.RandomState(0)).fit(X), TypeError, "random_state is"),
     ],
@@ -282,6 +282,7 @@ def test_a_sound_file_that_says_nonsense(scratch, data):
     )
     part = data.draw(st.sampled_from(["parameters", "fitted"]))
     body = {**body, part: dict(body[part])}
+    body["extra"] = {}
     names = [*body[part], "predict", "fit", "__class__", "_x", "labels_"]
     body[part][data.draw(st.sampled_from(names))] = data.draw(LEAVES)
     scratch.write_bytes(signed(body, tensors))

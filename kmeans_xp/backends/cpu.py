@@ -18,7 +18,7 @@ from kmeans_xp.backends.generic import Backend, Frame, Swept, Task, Tile, _upper
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["NumpyBackend", "thread_count"]
+__all__ = ["NumpyBackend", "kernels_allowed", "thread_count"]
 
 # Values from which loading the compiled kernels pays.
 _SMALL = 1 << 14
@@ -48,15 +48,25 @@ def kernels(x: np.ndarray, values: int | None = None) -> ModuleType | None:
     By default arrays that are too small to pay for loading them do without; KMEANS_XP_NUMBA=1 loads
     them always, and fails where numba is missing.
     """
-    choice = os.environ.get("KMEANS_XP_NUMBA", "auto")
-    if choice not in ("auto", "0", "1"):
-        raise ValueError(f"KMEANS_XP_NUMBA must be 'auto', '0' or '1', got {choice!r}")
+    choice = _numba_choice()
     values = x.size if values is None else values
     if choice == "0" or (choice == "auto" and (values < _SMALL or not _installed("numba"))):
         return None
     from kmeans_xp.backends import cpu_numba
 
     return cpu_numba
+
+
+def kernels_allowed() -> bool:
+    """Whether KMEANS_XP_NUMBA leaves compiled kernels on."""
+    return _numba_choice() != "0"
+
+
+def _numba_choice() -> str:
+    choice = os.environ.get("KMEANS_XP_NUMBA", "auto")
+    if choice not in ("auto", "0", "1"):
+        raise ValueError(f"KMEANS_XP_NUMBA must be 'auto', '0' or '1', got {choice!r}")
+    return choice
 
 
 @functools.cache

@@ -1,0 +1,182 @@
+"""Options that several commands have, and what their values mean."""
+
+from __future__ import annotations
+
+import math
+import sys
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from kmeans_xp.cli.app import CommandError, need, note, sentence
+from kmeans_xp.io import SUFFIXES, read_array
+
+__all__ = [
+    "ArrayOption",
+    "ClustersOption",
+    "ColumnsOption",
+    "DataArgument",
+    "Device",
+    "DeviceOption",
+    "Format",
+    "FormatOption",
+    "InitOption",
+    "MaxIterOption",
+    "Metric",
+    "MetricOption",
+    "NInitOption",
+    "ProgressOption",
+    "SeedOption",
+    "StandardizeOption",
+    "TolOption",
+    "WeightsOption",
+    "as_device",
+    "as_init",
+    "as_n_init",
+    "as_progress",
+    "as_weights",
+    "columns_of",
+]
+
+KINDS = ", ".join(SUFFIXES)
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Metric(StrEnum):
+    """What near means."""
+
+    EUCLIDEAN = "euclidean"
+    COSINE = "cosine"
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def _finite(tol: float) -> float:
+    if not math.isfinite(tol):
+        raise typer.BadParameter(f"{tol} is not a finite number")
+    return tol
+
+
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        help=f"Rows: {KINDS}, a picture (.png, .jpg: pixels are rows), or - for CSV on stdin.",
+        allow_dash=True,
+    ),
+]
+ClustersOption = Annotated[
+    int, typer.Option("--n-clusters", "-k", help="Number of clusters.", min=1)
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the random start.", min=0)]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Columns to use, by name or number from 0: age,income or 0,3:6. Default: all.",
+        show_default=False,
+    ),
+]
+ArrayOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the array in .npz, .h5 or .zarr. Default: X, or the only one.",
+        show_default=False,
+    ),
+]
+StandardizeOption = Annotated[
+    bool,
+    typer.Option(
+        "--standardize", help="Bring every feature to mean 0 and standard deviation 1 first."
+    ),
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Weight of each row: a file of one column.", show_default=False)
+]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+MetricOption = Annotated[Metric, typer.Option(help="What near means; cosine is spherical k-means.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+InitOption = Annotated[
+    str, typer.Option(help="k-means++, random, or a file with the first centroids.")
+]
+NInitOption = Annotated[str, typer.Option(help="auto, or how many starts to try.")]
+MaxIterOption = Annotated[int, typer.Option(help="Most iterations of one start.", min=1)]
+TolOption = Annotated[
+    float, typer.Option(help="When to stop; 0: no change at all.", min=0, callback=_finite)
+]
+ProgressOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--progress/--no-progress",
+        help="Progress bar on stderr; without either, where stderr is a terminal.",
+        show_default=False,
+    ),
+]
+
+
+def columns_of(text: str | None) -> list[str] | None:
+    """Return the names in a comma-separated list."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def as_device(device: Device) -> str | None:
+    """Return the `device` of the functions."""
+    return None if device is Device.CPU else str(device)
+
+
+def as_progress(wanted: bool | None) -> bool:
+    """Whether to show a progress bar; one that is asked for needs tqdm."""
+    if wanted:
+        need("tqdm", "progress")
+    if wanted is None:
+        return sys.stderr.isatty() and find_spec("tqdm") is not None
+    return wanted
+
+
+def as_init(init: str) -> Any:
+    """Return a name of a start, or the centroids in a file."""
+    if init in ("k-means++", "random"):
+        return init
+    if Path(init).suffix.lower() in SUFFIXES:
+        return _read(init, "--init")
+    raise typer.BadParameter(
+        f"{init!r} is neither k-means++ nor random nor a file ({KINDS})", param_hint="'--init'"
+    )
+
+
+def as_n_init(n_init: str) -> Any:
+    """Return "auto" or a number of starts."""
+    if n_init == "auto":
+        return n_init
+    if n_init.isdecimal() and int(n_init) > 0:
+        return int(n_init)
+    raise typer.BadParameter(f"{n_init!r} is neither auto nor 1 or more", param_hint="'--n-init'")
+
+
+def as_weights(path: Path | None) -> np.ndarray | None:
+    """Return the weights in a file."""
+    if path is None:
+        return None
+    array = _read(path, "--weights")
+    # A .csv has columns, and one of them is a list of weights.
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _read(path: str | Path, option: str) -> np.ndarray:
+    try:
+        return read_array(path, note)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        raise CommandError(f"{option} {sentence(error)}") from error

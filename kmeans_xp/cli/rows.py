@@ -1,0 +1,95 @@
+"""The rows a command works on, read and prepared; and clustering them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.cli.app import CommandError, note
+from kmeans_xp.cli.options import columns_of
+from kmeans_xp.functional import kmeans
+from kmeans_xp.io import read_table
+from kmeans_xp.result import KMeansResult
+
+__all__ = ["Rows", "cluster", "read_rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a file.
+
+    Attributes
+    ----------
+    values : ndarray
+        What is clustered.
+    names : list of str or None
+        Of the features.
+    preparation : dict
+        How the rows came out of the file, for the model: columns, array, mean and scale.
+    """
+
+    values: np.ndarray
+    names: list[str] | None
+    preparation: dict[str, Any]
+
+    def in_units(self, centroids: np.ndarray) -> np.ndarray:
+        """Return centroids in the units of the file."""
+        if self.preparation["scale"] is None:
+            return centroids
+        return centroids * self.preparation["scale"] + self.preparation["mean"]
+
+
+def read_rows(
+    path: Path, columns: str | list[str] | None, array: str | None, standardize: bool = False
+) -> Rows:
+    """Read a file; with `standardize`, bring its features to mean 0 and deviation 1."""
+    chosen = columns_of(columns) if isinstance(columns, str) else columns
+    table = read_table(path, columns=chosen, array=array, note=note)
+    kept: dict[str, Any] = {"columns": chosen, "array": array, "mean": None, "scale": None}
+    if not standardize:
+        return Rows(table.values, table.names, kept)
+    mean, scale = _moments(table.values)
+    kept |= {"mean": mean, "scale": scale}
+    return Rows(prepared(table.values, kept), table.names, kept)
+
+
+def prepared(values: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:
+    """Apply the mean and the scale of a preparation."""
+    if preparation.get("scale") is None:
+        return values
+    scaled = (values - preparation["mean"]) / preparation["scale"]
+    narrow = values.dtype in (np.float16, np.float32)
+    return np.asarray(scaled, dtype=np.float32 if narrow else np.float64)
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if values.ndim != 2 or not values.size:
+        raise CommandError(f"the rows have shape {values.shape}, so no features to standardize")
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = (int(i) for i in bad[0])
+        raise CommandError(
+            f"X must hold finite numbers; X[{row}, {column}] is {values[row, column]}"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = values.mean(axis=0, dtype=np.float64)
+        scale = values.std(axis=0, dtype=np.float64)
+    if not (np.isfinite(mean) & np.isfinite(scale)).all():
+        raise CommandError("the features are too large to standardize")
+    return mean, np.where(scale == 0, 1.0, scale)  # a constant feature stays one
+
+
+def cluster(X: Any, n_clusters: int, **options: Any) -> KMeansResult:
+    """Call `kmeans` with its warnings as lines on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result: KMeansResult = kmeans(X, n_clusters, **options)
+    for warning in caught:
+        note(f"warning: {warning.message}")
+    if not result.converged:
+        note("warning: stopped by the limit on iterations; more of them: --max-iter")
+    return result

@@ -1,0 +1,326 @@
+"""The commands beside fit and demo, the options they share, and pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kmeans_xp import KMeans, fingerprint, kmeans, load_model, predict, save_model
+from kmeans_xp.io import read_array
+
+from .datasets import blobs
+from .test_cli import PNG, call, found_hash
+
+pytest.importorskip("typer")
+pytest.importorskip("matplotlib")
+
+X = blobs(11, 200, 3, 4)
+
+
+@pytest.fixture
+def data(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    return tmp_path / "x.npy"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A .csv with names and a column of text."""
+    lines = ["id,a,b,c", *(f"row {i},{a!r},{b!r},{c!r}" for i, (a, b, c) in enumerate(X.tolist()))]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def fitted(capsys, tmp_path, *args):
+    """The folder of a fit."""
+    out = tmp_path / "out"
+    code, text, err = call(capsys, "fit", *args, "--out", out)
+    assert code == 0, err
+    return out, text
+
+
+# Options of fit
+
+
+def test_json_is_the_result(data, tmp_path, capsys):
+    out, text = fitted(capsys, tmp_path, data, "-k", 4, "--format", "json")
+    found, result = json.loads(text), kmeans(X, 4, random_state=0)
+    assert found["hash"] == fingerprint(result)
+    assert (found["inertia"], found["iterations"]) == (result.inertia, result.n_iter)
+    assert [c["size"] for c in found["clusters"]] == np.bincount(result.labels).tolist()
+    assert sum(c["share_of_inertia"] for c in found["clusters"]) == pytest.approx(1)
+    assert found["files"] == [str(out / name) for name in found_names(out)]
+
+
+def found_names(out):
+    names = ["labels.csv", "centroids.npy", "clusters.png", "model.safetensors"]
+    assert sorted(names) == sorted(os.listdir(out))
+    return names
+
+
+@pytest.mark.parametrize("columns", ["c,a", "3,1", "1:2, 3"])
+def test_columns(table, tmp_path, columns, capsys):
+    code, text, _ = call(capsys, "fit", table, "-k", 3, "--columns", columns)
+    assert code == 0
+    order = [0, 2] if ":" in columns else [2, 0]
+    assert found_hash(text) == fingerprint(kmeans(X[:, order], 3, random_state=0))
+
+
+def test_a_column_that_is_not_there(table, capsys):
+    code, _, err = call(capsys, "fit", table, "-k", 3, "--columns", "d")
+    assert code == 1
+    assert "no column 'd'; there are 4, numbered from 0, called id, a, b, c" in err
+
+
+def test_an_array_of_several(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", a=X, b=X[:, :2])
+    code, text, _ = call(capsys, "fit", tmp_path / "x.npz", "-k", 3, "--array", "b")
+    assert code == 0
+    assert found_hash(text) == fingerprint(kmeans(X[:, :2], 3, random_state=0))
+
+
+def test_standardize(tmp_path, capsys):
+    x = np.column_stack([X[:, 0] * 1e6, X[:, 1], np.full(200, 3.0)])
+    np.save(tmp_path / "x.npy", x)
+    out, text = fitted(capsys, tmp_path, tmp_path / "x.npy", "-k", 4, "--standardize")
+    scale = x.std(axis=0)
+    scale[2] = 1
+    truth = kmeans((x - x.mean(axis=0)) / scale, 4, random_state=0)
+    assert found_hash(text) == fingerprint(truth)
+    means = [x[truth.labels == k].mean(axis=0) for k in range(4)]
+    np.testing.assert_allclose(read_array(out / "centroids.npy"), means, rtol=1e-9)
+    code, text, _ = call(capsys, "predict", out / "model.safetensors", tmp_path / "x.npy")
+    assert code == 0
+    assert text.split() == ["label", *map(str, truth.labels)]
+
+
+def test_standardize_refuses_what_has_no_mean(tmp_path, capsys):
+    for value, message in ((np.nan, r"X[1, 0] is nan"), (1e308, "too large")):
+        x = np.array([[1.0], [value], [-value]])
+        np.save(tmp_path / "x.npy", x)
+        code, _, err = call(capsys, "fit", tmp_path / "x.npy", "-k", 1, "--standardize")
+        assert code == 1
+        assert message in err
+
+
+def test_metric(data, tmp_path, capsys):
+    out, text = fitted(capsys, tmp_path, data, "-k", 4, "--metric", "cosine")
+    truth = kmeans(X, 4, metric="cosine", random_state=0)
+    assert found_hash(text) == fingerprint(truth)
+    shares = [float(line.split()[2]) for line in text.splitlines()[1:5]]
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    cost = 1 - (unit * truth.centroids[truth.labels]).sum(axis=1)
+    expected = 100 * np.bincount(truth.labels, cost) / cost.sum()
+    np.testing.assert_allclose(shares, expected, atol=0.051)
+    _, text, _ = call(capsys, "predict", out / "model.safetensors", data)
+    assert text.split()[1:] == [*map(str, truth.labels)]
+
+
+def test_cuda_that_is_missing_names_the_command(data, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    code, _, err = call(capsys, "fit", data, "-k", 2, "--device", "cuda")
+    assert code == 1
+    assert "pip install 'kmeans_xp[cuda12]'" in err
+
+
+def test_a_missing_reader_names_the_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    code, _, err = call(capsys, "fit", tmp_path / "x.parquet", "-k", 2)
+    assert code == 1
+    assert 'pip install "kmeans_xp[io]"' in err
+
+
+# Predict
+
+
+def test_predict_uses_the_columns_of_the_fit(table, tmp_path, capsys):
+    out, _ = fitted(capsys, tmp_path, table, "-k", 3, "--columns", "c,a")
+    truth = kmeans(X[:, [2, 0]], 3, random_state=0)
+    code, text, _ = call(capsys, "predict", out / "model.safetensors", table)
+    assert (code, text.split()) == (0, ["label", *map(str, truth.labels)])
+    code, text, _ = call(capsys, "predict", out / "model.safetensors", table, "--format", "json")
+    assert json.loads(text) == {"labels": truth.labels.tolist()}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy"])
+def test_predict_to_a_file(data, tmp_path, suffix, capsys):
+    save_model(KMeans(4, random_state=0).fit(X), tmp_path / "model.safetensors")
+    target = tmp_path / f"labels{suffix}"
+    code, text, err = call(capsys, "predict", tmp_path / "model.safetensors", data, "--out", target)
+    assert (code, text, err) == (0, "", f"wrote {target}\n")
+    labels = read_array(target)
+    np.testing.assert_array_equal(labels.reshape(-1), kmeans(X, 4, random_state=0).labels)
+
+
+def test_predict_with_centroids(data, tmp_path, capsys):
+    np.save(tmp_path / "centroids.npy", X[:5])
+    code, text, _ = call(capsys, "predict", tmp_path / "centroids.npy", data)
+    assert code == 0
+    assert text.split()[1:] == [*map(str, predict(X, X[:5]))]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "model.safetensors: No such file"), (b"junk", "damaged or no model file")],
+)
+def test_predict_with_a_bad_model(data, tmp_path, content, message, capsys):
+    path = tmp_path / "model.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    code, text, err = call(capsys, "predict", path, data)
+    assert (code, text) == (1, "")
+    assert message in err
+
+
+def test_predict_of_other_features(data, tmp_path, capsys):
+    save_model(kmeans(X[:, :2], 3, random_state=0), tmp_path / "model.safetensors")
+    code, text, err = call(capsys, "predict", tmp_path / "model.safetensors", data)
+    assert (code, text) == (1, "")
+    assert "centroids must have shape" in err
+
+
+def test_fit_leaves_a_model_for_python(data, tmp_path, capsys):
+    out, _ = fitted(capsys, tmp_path, data, "-k", 4)
+    model = load_model(out / "model.safetensors")
+    assert model.labels is None
+    np.testing.assert_array_equal(model.centroids, kmeans(X, 4, random_state=0).centroids)
+
+
+# Pictures
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--kind", "clusters"),
+        ("--kind", "silhouette", "--metric", "cosine"),
+        ("--kind", "centroids", "--columns", "c,a"),
+        ("--kind", "centroids", "--shape", "1x3", "--standardize"),
+        ("--kind", "convergence", "--n-init", "2"),
+        ("--kind", "elbow"),
+    ],
+)
+def test_plot(table, tmp_path, options, capsys):
+    target = tmp_path / "x.png"
+    columns = () if "--columns" in options else ("--columns", "a,b,c")
+    code, text, err = call(capsys, "plot", table, "-k", 3, "-o", target, *columns, *options)
+    assert (code, text) == (0, ""), err
+    assert target.read_bytes().startswith(PNG)
+    assert f"wrote {target}" in err
+
+
+def test_plot_as_svg(data, tmp_path, capsys):
+    code, _, _ = call(capsys, "plot", data, "-k", 3, "-o", tmp_path / "x.svg")
+    assert code == 0
+    assert b"<svg" in (tmp_path / "x.svg").read_bytes()
+
+
+def test_plot_into_a_folder_that_is_missing(data, tmp_path, capsys):
+    code, _, err = call(capsys, "plot", data, "-k", 3, "-o", tmp_path / "no" / "x.png")
+    assert code == 1
+    assert "cannot be written" in err
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_quantize(tmp_path, grey, capsys):
+    image = pytest.importorskip("PIL.Image")
+    pixels = blobs(5, 24, 1 if grey else 3, 4) * 7 + 120
+    pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    array = pixels.reshape(4, 6) if grey else pixels.reshape(4, 6, 3)
+    image.fromarray(array).save(tmp_path / "in.png")
+    args = ("quantize", tmp_path / "in.png", "-k", 4, "-o", tmp_path / "out.png")
+    code, text, _ = call(capsys, *args)
+    assert code == 0
+    truth = kmeans(pixels, 4, random_state=0)
+    expected = np.broadcast_to(np.rint(truth.centroids)[truth.labels], (24, 3))
+    new = np.asarray(image.open(tmp_path / "out.png").convert("RGB")).reshape(24, 3)
+    np.testing.assert_array_equal(new, expected)
+    sizes = [int(line.split()[1]) for line in text.splitlines()[1:5]]
+    assert sizes == sorted(np.bincount(truth.labels).tolist(), reverse=True)
+    _, text, _ = call(capsys, *args, "--format", "json")
+    colors = json.loads(text)["colors"]
+    assert {color["color"] for color in colors} == {"#" + row.tobytes().hex() for row in new}
+
+
+def test_quantize_what_is_no_picture(data, tmp_path, capsys):
+    for path in (data, tmp_path / "broken.png"):
+        (tmp_path / "broken.png").write_bytes(PNG)
+        code, _, err = call(capsys, "quantize", path, "-k", 2, "-o", tmp_path / "out.png")
+        assert code == 1
+        assert path.name in err
+        assert not (tmp_path / "out.png").exists()
+
+
+# Select-k, bench and info
+
+
+def test_bench(capsys):
+    args = ("bench", "--rows", 500, "-k", 5, "--repeat", 1)
+    code, text, _ = call(capsys, *args, "--format", "json")
+    assert code == 0
+    found = json.loads(text)["milliseconds_an_iteration"]
+    assert set(found) == {"kmeans_xp", "scikit-learn"}
+    assert all(value > 0 for value in found.values())
+
+
+def test_info(monkeypatch, capsys):
+    monkeypatch.setenv("KMEANS_XP_NUM_THREADS", "3")
+    code, text, _ = call(capsys, "info", "--format", "json")
+    found = json.loads(text)
+    assert code == 0
+    assert found["packages"]["numpy"] == np.__version__
+    assert (found["threads"], found["settings"]["KMEANS_XP_NUM_THREADS"]) == (3, "3")
+    code, text, _ = call(capsys, "info")
+    assert code == 0
+    assert f"numpy            {np.__version__}\n" in text
+
+
+# As a program
+
+
+def shell(script: str) -> subprocess.CompletedProcess:
+    script = script.replace("kmeans-xp", f'"{sys.executable}" -m kmeans_xp')
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_pipes(table, tmp_path):
+    model = f'"{tmp_path}/out/model.safetensors"'
+    script = f'cut -d, -f2-4 "{table}" | kmeans-xp fit - -k 4 --out "{tmp_path}/out" > /dev/null'
+    done = shell(f'set -eo pipefail; {script}; kmeans-xp predict {model} "{table}" --columns a,b,c')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1:] == [*map(str, kmeans(X, 4, random_state=0).labels)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_reader_that_goes_away(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((200_000, 1)))
+    np.save(tmp_path / "c.npy", np.zeros((1, 1)))
+    pipe = f'kmeans-xp predict "{tmp_path}/c.npy" "{tmp_path}/x.npy" | head -n 1'
+    done = shell(pipe + '; echo "${PIPESTATUS[0]}"')
+    assert done.stdout == "label\n141\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_shell_completion(shell_name, monkeypatch, capsys):
+    monkeypatch.setenv("_KMEANS_XP_COMPLETE", f"source_{shell_name}")
+    code, text, _ = call(capsys)
+    assert code == 0
+    assert "_KMEANS_XP_COMPLETE=complete_" + shell_name in text
+
+
+def test_every_command_has_help(capsys):
+    _, text, _ = call(capsys, "--help")
+    for name in ("fit", "predict", "plot", "quantize", "demo", "bench", "info"):
+        assert name in text
+        code, help_text, _ = call(capsys, name, "--help")
+        assert code == 0
+        assert "Usage: kmeans-xp " + name in help_text

@@ -362,6 +362,8 @@ def test_progress(data, tmp_path, monkeypatch, capsys):
         ("quantize", "x.png", "-k", "257", "-o", "y.png"),
         ("quantize", "x.png", "-k", "2", "-o", "y.jpg"),
         ("bench", "--rows", "3", "-k", "4"),
+        ("select-k", "x.npy", "--criterion", "luck"),
+        ("select-k", "x.npy", "--from", "3", "--to", "2"),
         ("fit", "x.npy", "-k", "0", "--out", "o"),
         ("fit", "x.npy", "-k", "two", "--out", "o"),
         ("fit", "x.npy", "-k", "2", "--out", "o", "--init", "k-means+++"),

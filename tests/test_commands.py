@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from kmeans_xp import KMeans, fingerprint, kmeans, load_model, predict, save_model
+from kmeans_xp import KMeans, fingerprint, kmeans, load_model, predict, save_model, select_k
 from kmeans_xp.io import read_array
 
 from .datasets import blobs
@@ -261,6 +261,27 @@ def test_quantize_what_is_no_picture(data, tmp_path, capsys):
 # Select-k, bench and info
 
 
+def test_select_k(data, capsys):
+    args = ("select-k", data, "--from", 2, "--to", 6)
+    code, text, _ = call(capsys, *args, "--criterion", "silhouette", "--criterion", "bic")
+    found = select_k(X, range(2, 7), criterion=["silhouette", "bic"], random_state=0)
+    assert code == 0
+    assert f"k       {found.k}\n" in text
+    assert f"reason  {found.reason}\n" in text
+    code, text, _ = call(capsys, *args, "--format", "json")
+    found = select_k(X, range(2, 7), random_state=0)
+    answer = json.loads(text)
+    assert (answer["k"], answer["criterion"]) == (found.k, "elbow")
+    assert [row["inertia"] for row in answer["rows"]] == found.to_dict()["inertia"]
+
+
+def test_select_k_of_few_rows(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", X[:5])
+    code, _, err = call(capsys, "select-k", tmp_path / "x.npy")
+    assert code == 0
+    assert "k = 1 to 5" in err
+
+
 def test_bench(capsys):
     args = ("bench", "--rows", 500, "-k", 5, "--repeat", 1)
     code, text, _ = call(capsys, *args, "--format", "json")
@@ -319,7 +340,7 @@ def test_shell_completion(shell_name, monkeypatch, capsys):
 
 def test_every_command_has_help(capsys):
     _, text, _ = call(capsys, "--help")
-    for name in ("fit", "predict", "plot", "quantize", "demo", "bench", "info"):
+    for name in ("fit", "predict", "select-k", "plot", "quantize", "demo", "bench", "info"):
         assert name in text
         code, help_text, _ = call(capsys, name, "--help")
         assert code == 0

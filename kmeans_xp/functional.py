@@ -72,7 +72,8 @@ def kmeans(
     X : array, shape (N, D); or (B, N, D) for a batch of B independent problems
         NumPy, CuPy, PyTorch, JAX or any other array-API array; bool, integer (computed as float64),
         float16, bfloat16, float32 or float64. Any memory layout; never modified. Lists and data
-        frames become NumPy.
+        frames become NumPy. SciPy's sparse matrices and arrays are computed as CSR, never made
+        dense; results are dense NumPy arrays.
     n_clusters : int, default 8
         Number of clusters K, 1 <= K <= N. A batch takes one for all or one a problem.
     init : {"k-means++", "random"}, array of shape (K, D), or callable

@@ -14,7 +14,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_array
 
 from kmeans_xp.backends import require_cuda
-from kmeans_xp.backends.convert import namespace_name, to_numpy
+from kmeans_xp.backends.convert import is_sparse, namespace_name, to_numpy
 from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.exact.metric import METRICS, Metric
 
@@ -64,10 +64,13 @@ def as_array(x: Any, name: str = "X", n_dims: int = 2) -> Any:
         raise TypeError(
             f"{name} is a masked array; fill or drop what is masked, as {name}.filled(0)"
         )
-    if type(x).__module__.startswith(("scipy.sparse", "cupyx.scipy.sparse")):
+    if type(x).__module__.startswith("cupyx."):
         raise TypeError(
-            f"{name} is a sparse matrix, which is not supported yet; use {name}.toarray()"
+            f"{name} is a CuPy sparse matrix, which is not supported; pass {name}.get() (computed "
+            f"on the host) or {name}.toarray()"
         )
+    if is_sparse(x):
+        return _from_sparse(x, name)
     if not is_array_api_obj(x) or isinstance(x, np.generic):
         x = _from_python(x, name)
     if is_dask_array(x):
@@ -90,6 +93,17 @@ def _from_python(x: Any, name: str) -> np.ndarray:
         return np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} must have rows of equal length: {error}") from None
+
+
+def _from_sparse(x: Any, name: str) -> Any:
+    """Return a SciPy matrix or array in CSR format."""
+    _check_shape(x, name, 2)
+    if x.dtype.kind not in "biu" and x.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"{name} must hold real numbers (bool, integers, float32 or float64), got dtype "
+            f"{x.dtype}; convert it, for example with {name}.astype(float)"
+        )
+    return x.tocsr()
 
 
 def _check_shape(x: Any, name: str, n_dims: int) -> None:
@@ -269,6 +283,8 @@ def check_centroids(
     """
     if hasattr(value, "centroids"):
         raise TypeError(f"{name} must be an array, got a result; pass its .centroids")
+    if is_sparse(value):
+        value = value.toarray()
     given = to_numpy(value) if is_array_api_obj(value) else _from_python(value, name)
     if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
         hint = (
@@ -318,7 +334,7 @@ def check_weights(value: Any, x: Any) -> np.ndarray | None:
                 f"{name} is in the namespace {here} but X is in {there}; pass NumPy or a "
                 f"{there} array"
             )
-        if device(value) != device(x):
+        if not is_sparse(x) and device(value) != device(x):
             raise TypeError(
                 f"{name} is on device {device(value)} but X is on {device(x)}; move one of them"
             )

@@ -76,12 +76,24 @@ def warmup() -> None:
     """
     if find_spec("numba") is None:
         raise ModuleNotFoundError("warmup() needs numba: pip install 'kmeans_xp[cpu]'")
-    from kmeans_xp.backends import cpu_numba, numba_bounds, numba_minibatch, numba_seeding
+    from kmeans_xp.backends import (
+        cpu_numba,
+        numba_bounds,
+        numba_means,
+        numba_minibatch,
+        numba_seeding,
+        numba_sparse,
+    )
 
-    cpu_numba.warmup()
-    numba_bounds.warmup()
-    numba_minibatch.warmup()
-    numba_seeding.warmup()
+    for kernels in (
+        cpu_numba,
+        numba_bounds,
+        numba_means,
+        numba_minibatch,
+        numba_seeding,
+        numba_sparse,
+    ):
+        kernels.warmup()
 
 
 def backend_for(x: Any, values: int | None = None) -> Backend:

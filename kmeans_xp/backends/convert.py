@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from importlib import import_module
 from types import ModuleType
@@ -22,6 +23,7 @@ __all__ = [
     "centroid_dtype",
     "from_numpy",
     "into_namespace",
+    "is_sparse",
     "namespace_called",
     "namespace_name",
     "on_cpu",
@@ -35,8 +37,16 @@ def namespace_name(x: Any) -> str:
     """Short name of the array library of `x`, for messages."""
     if is_dask_array(x):
         return "dask"
+    if is_sparse(x):
+        return "numpy"
     name: str = array_namespace(x).__name__
     return name.removeprefix("array_api_compat.").split(".")[0]
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether x is one of SciPy's sparse matrices or arrays."""
+    scipy_sparse = sys.modules.get("scipy.sparse")  # whoever has one has imported it
+    return scipy_sparse is not None and bool(scipy_sparse.issparse(x))
 
 
 def centroid_dtype(x: Any) -> np.dtype[Any]:
@@ -91,7 +101,7 @@ def zero_copy_numpy(x: Any) -> np.ndarray | None:
 
 def from_numpy(values: np.ndarray, like: Any) -> Any:
     """Bring a NumPy array into the namespace and onto the device of `like`."""
-    if isinstance(like, np.ndarray):
+    if isinstance(like, np.ndarray) or is_sparse(like):
         return values
     xp = array_namespace(like)
     values = np.ascontiguousarray(values)
@@ -105,6 +115,8 @@ def from_numpy(values: np.ndarray, like: Any) -> Any:
 
 def take_rows(x: Any, rows: np.ndarray) -> Any:
     """Copy of the rows of `x` with these indices, in its namespace and on its device."""
+    if is_sparse(x):
+        return x[rows]
     host = zero_copy_numpy(x)
     if host is not None:  # JAX would compile a gather for each number of rows
         return from_numpy(host[rows], x)

@@ -16,7 +16,7 @@ from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["Backend", "Frame", "Swept", "Task", "Tile", "has_float64"]
+__all__ = ["Backend", "Frame", "Swept", "Task", "Tile", "chosen_block_rows", "has_float64"]
 
 # Float32 factors that turn the rounding of one operation upwards and downwards.
 _UP = np.float32(1 + 2.0**-22)
@@ -147,11 +147,9 @@ class Backend:
 
     def block_rows(self, n_features: int, n_clusters: int) -> int:
         """Rows a block."""
-        chosen = os.environ.get("KMEANS_XP_BLOCK_ROWS")
+        chosen = chosen_block_rows()
         if chosen is not None:
-            if not chosen.isdigit() or int(chosen) < 1:
-                raise ValueError(f"KMEANS_XP_BLOCK_ROWS must be a positive integer, got {chosen!r}")
-            return int(chosen)
+            return chosen
         entries = self.preferred_scores // max(1, self.n_threads // 2)  # every thread has a block
         return min(max(entries // max(n_features, n_clusters), 64), 16384)
 
@@ -424,6 +422,14 @@ class Backend:
             if known.any():
                 weights = None if weights is None else weights[known]
                 self.cluster_sums(x, some[known], weights, before[known], sums, -1)
+
+
+def chosen_block_rows() -> int | None:
+    """Rows a block as KMEANS_XP_BLOCK_ROWS sets them."""
+    chosen = os.environ.get("KMEANS_XP_BLOCK_ROWS")
+    if chosen is not None and (not chosen.isdigit() or int(chosen) < 1):
+        raise ValueError(f"KMEANS_XP_BLOCK_ROWS must be a positive integer, got {chosen!r}")
+    return None if chosen is None else int(chosen)
 
 
 def quiet() -> np.errstate:

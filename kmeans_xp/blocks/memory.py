@@ -149,7 +149,7 @@ class MemoryBlocks:
         empty = self._sums.empty()
         if empty.size:
             moved = self._relocate(handle, empty)
-        new = self.metric.means(self._sums, handle)
+        new = self._means(handle)
         self._transfer(moved, -1)  # relocation leaves the labels alone: so must the sums
         return Step(new, changed, len(moved), shift_bounds(new, handle), rechecked)
 
@@ -380,6 +380,11 @@ class MemoryBlocks:
                 self.backend.map(fill, self.ranges(16))
             self._norms = norms
         return self._norms
+
+    def _means(self, old: np.ndarray) -> np.ndarray:
+        """New centroids; a cluster without weight keeps its old one."""
+        assert self._sums is not None
+        return self.metric.means(self._sums, old)
 
     # ---- empty clusters
 

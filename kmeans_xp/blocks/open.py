@@ -10,10 +10,11 @@ import numpy as np
 from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
 
 from kmeans_xp.backends import forced_generic
-from kmeans_xp.backends.convert import namespace_name, zero_copy_numpy
+from kmeans_xp.backends.convert import is_sparse, namespace_name, zero_copy_numpy
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.sparse import SparseBlocks
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.validation import outside
 
@@ -57,6 +58,9 @@ def open_blocks(
 def _open(
     x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
 ) -> Blocks:
+    if is_sparse(x):
+        return _open_sparse(x, w, dtype, device, metric)
+
     def in_memory(there: Any) -> MemoryBlocks:
         rows = directions(there, dtype) if metric.spherical else there
         return MemoryBlocks(rows, w, dtype, x, metric)
@@ -91,6 +95,21 @@ def _open(
             stacklevel=outside(),
         )
         return in_memory(on_device)
+
+
+def _open_sparse(
+    x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
+) -> Blocks:
+    if device == "cuda":
+        raise ValueError(
+            "device='cuda' takes dense arrays, and X is a SciPy sparse matrix; leave device out"
+        )
+    if metric.spherical:
+        raise ValueError(
+            "metric='cosine' does not take sparse X; pass X.toarray(), or normalize the rows and "
+            "use the Euclidean metric"
+        )
+    return SparseBlocks(x, w, dtype)
 
 
 def _as_cupy(x: Any) -> Any:

@@ -27,7 +27,13 @@ except ModuleNotFoundError as error:
         "the estimators of kmeans_xp need scikit-learn: pip install 'kmeans_xp[sklearn]'"
     ) from None
 
-from kmeans_xp.backends.convert import into_namespace, namespace_called, namespace_name, to_numpy
+from kmeans_xp.backends.convert import (
+    into_namespace,
+    is_sparse,
+    namespace_called,
+    namespace_name,
+    to_numpy,
+)
 from kmeans_xp.functional import distances, inertia, predict
 from kmeans_xp.validation import as_array
 
@@ -201,13 +207,14 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _validate(self, X: Any, *, reset: bool) -> Any:
         """Return X as an array, its features and their names remembered (`reset`) or compared.
 
-        Accepted are arrays of any namespace and whatever scikit-learn makes a NumPy array of. Only
-        the shape and the dtype are looked at: what computes with X finds NaN and infinity, once.
+        Accepted are arrays of any namespace, SciPy's sparse matrices and arrays (as CSR), and
+        whatever scikit-learn makes a NumPy array of. Only the shape and the dtype are looked at:
+        what computes with X finds NaN and infinity, once.
         """
         own = is_array_api_obj(X) and not isinstance(X, np.ndarray | np.generic)
         if own or isinstance(X, np.ma.MaskedArray) or _is_bfloat16(X):
             X = as_array(X)
-        rules = {"dtype": "numeric", "ensure_all_finite": False}
+        rules = {"dtype": "numeric", "ensure_all_finite": False, "accept_sparse": "csr"}
         with config_context(array_api_dispatch=False):  # what is no array shall become NumPy
             X = validate_data(self, X, reset=reset, skip_check_array=own, **rules)
         return X if own else as_array(X)
@@ -217,7 +224,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         check_is_fitted(self)
         x = self._validate(X, reset=False)
         here, there = namespace_name(x), namespace_name(self.cluster_centers_)
-        devices = device_of(x), device_of(self.cluster_centers_)
+        devices = "cpu" if is_sparse(x) else device_of(x), device_of(self.cluster_centers_)
         if here != there or devices[0] != devices[1]:
             where = "" if here == "numpy" else ", device=X.device"
             raise ValueError(
@@ -245,6 +252,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

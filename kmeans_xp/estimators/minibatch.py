@@ -144,7 +144,8 @@ class MiniBatchKMeans(BaseKMeans):
         Parameters
         ----------
         X : array, shape (N, D)
-            Any array `kmeans` takes, data frames and lists.
+            Any array `kmeans` takes, data frames and lists. Of a sparse matrix every batch is made
+            dense, and so are the rows the start looks at.
         y : None
             Ignored.
         sample_weight : array, shape (N,), optional

@@ -81,10 +81,10 @@ def exact_variance(squares: Dyadic, sums: ClusterSums, n_rows: int) -> Fraction:
     rows.
     """
     total = squares * n_rows
-    exponents = sums.value_exponents().tolist()
-    for j, exponent in enumerate(exponents):
-        column = int(_columns(sums, slice(j, j + 1)).sum())
-        total = total + Dyadic(-(column**2), 2 * exponent)
+    exponents, columns = sums.value_exponents(), sums.column_integers()
+    for exponent in np.unique(exponents).tolist():
+        some = columns[exponents == exponent]
+        total = total + Dyadic(-int(np.dot(some, some)), 2 * exponent)
     return Fraction(*total.as_ratio()) / (len(exponents) * n_rows**2)
 
 

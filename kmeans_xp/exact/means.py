@@ -23,6 +23,7 @@ __all__ = [
     "round_certainly",
     "rounded_directions",
     "rounded_means",
+    "some_means",
 ]
 
 # Entries worked on at a time: the float64 helpers stay small beside the centroids.
@@ -56,7 +57,7 @@ def rounded_means(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
         filled = np.setdiff1d(filled, empty, assume_unique=True)
     step = max(1, _ENTRIES // old.shape[1])
     for i in range(0, len(filled), step):
-        new[filled[i : i + step]] = _some_means(sums, filled[i : i + step], old.dtype)
+        new[filled[i : i + step]] = some_means(sums, filled[i : i + step], old.dtype)
     return new + old.dtype.type(0)  # -0 becomes +0
 
 
@@ -80,7 +81,7 @@ def directed(means: np.ndarray, sums: ClusterSums, old: np.ndarray) -> np.ndarra
     return means
 
 
-def _some_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def some_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Means of a few clusters that have weight."""
     reach = int(np.abs(sums.grid.exponents).max())
     plain = not sums.weighted and len(sums.values) <= PLAIN_LEVELS and reach <= PLAIN_EXPONENTS

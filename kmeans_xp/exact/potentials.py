@@ -13,7 +13,14 @@ from kmeans_xp.exact.bounds import FLOAT64, TINY64, gamma, is_exact_grid
 from kmeans_xp.exact.dyadic import rn12
 from kmeans_xp.exact.predicate import two_product
 
-__all__ = ["FLUSH", "accurate_distances", "integer_weights", "rounded_products", "weight_scale"]
+__all__ = [
+    "FLUSH",
+    "accurate_distances",
+    "certified_products",
+    "integer_weights",
+    "rounded_products",
+    "weight_scale",
+]
 
 # Weighted squared distances below 2**(2E + W - 960) count as zero, 2**E being above every value and
 # 2**W above every weight (docs/exactness.md).
@@ -62,11 +69,11 @@ def rounded_products(
     squared = np.einsum("ij,ij->i", difference, difference)
     error = gamma(x.shape[1] + 6, FLOAT64) * squared + TINY64
     scaled_w = None if w is None else np.ldexp(w.astype(np.float64), -weight_exponent)
-    value, certain = _certified(squared, error, scaled_w)
+    value, certain = certified_products(squared, error, scaled_w)
     left = np.flatnonzero(~certain)
     if left.size and is_exact_grid(x.shape[1], x[left], c[left]):  # lattices meet many midpoints
         part = None if scaled_w is None else scaled_w[left]
-        value[left], certain[left] = _certified(squared[left], np.zeros(left.size), part)
+        value[left], certain[left] = certified_products(squared[left], np.zeros(left.size), part)
     for i in np.flatnonzero(~certain):
         weight = (
             Fraction(1) if w is None else Fraction(float(w[i])) / Fraction(2) ** weight_exponent
@@ -109,7 +116,7 @@ def accurate_distances(x: np.ndarray, centers: np.ndarray, exponent: int) -> np.
         return np.ldexp(distance, exponent)
 
 
-def _certified(
+def certified_products(
     squared: np.ndarray, error: np.ndarray, w: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Round w·squared, known within w·error, to 12 bits; says where that is certain."""

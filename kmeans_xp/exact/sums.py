@@ -283,6 +283,14 @@ class ClusterSums:
             for level, weights in enumerate(other.weights):
                 self.weight_level(level)[...] += weights
 
+    def add_weights(self, labels: np.ndarray, w: np.ndarray | None, signs: np.ndarray) -> None:
+        """Add (sign 1) or take away (-1) weights alone."""
+        if w is None:
+            self.weights[0] += np.bincount(labels, signs, self.shape[0]).astype(np.int64)
+            return
+        for level, integers in self.grid.weight_terms(w):
+            np.add.at(self.weight_level(level), labels, integers.astype(np.int64) * signs)
+
     def value_exponents(self) -> np.ndarray:
         """Exponent of the unit of the last level, a column."""
         depth = self.grid.bits * max(len(self.values), 1)
@@ -299,6 +307,11 @@ class ClusterSums:
         if index is None:
             return _join(self.values, self.grid.bits, self.shape)
         return _join([v[index] for v in self.values], self.grid.bits, np.shape(index[0]))
+
+    def column_integers(self) -> np.ndarray:
+        """Python integers Σ w·x over all clusters, shape (D,), in units of `value_exponents`."""
+        # a level holds so few bits that its sum over all rows fits an int64
+        return _join([v.sum(axis=0) for v in self.values], self.grid.bits, self.shape[1:])
 
     def weight_integers(self) -> np.ndarray:
         """Python integers Σ w, shape (K,), in units of `weight_unit`."""

@@ -1,0 +1,227 @@
+"""A sparse matrix in memory: the blocks of compressed rows, never made dense."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.sparse import CsrRows, SparseBackend
+from kmeans_xp.blocks.base import Potential
+from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.sparse_distances import far_rows, row_distances
+from kmeans_xp.blocks.sparse_nearest import SparseCenters, upper_norms
+from kmeans_xp.blocks.sparse_potential import SparsePotential
+from kmeans_xp.blocks.sparse_survey import csr_rows, survey_rows
+from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.inertia import exact_inertia
+from kmeans_xp.exact.metric import EUCLIDEAN
+from kmeans_xp.exact.sums import ClusterSums
+from kmeans_xp.exact.totals import square_total
+
+__all__ = ["SparseBlocks"]
+
+# Magnitudes up to 2**this multiply in float64 without overflow; others are scaled first.
+_SAFE_EXPONENT = 200
+
+
+class SparseBlocks(MemoryBlocks):
+    """A CSR matrix and all that is kept for it during a fit.
+
+    Parameters
+    ----------
+    x : scipy.sparse.csr_array or csr_matrix, shape (N, D)
+        Validated data, never modified.
+    w : ndarray, shape (N,), or None
+        Validated weights.
+    dtype : numpy.dtype
+        float32 or float64: the dtype of the centroids.
+
+    Raises
+    ------
+    ValueError
+        If X is not sound or holds NaN, infinity, duplicates or integers beyond float64.
+    """
+
+    x: CsrRows
+    backend: SparseBackend
+
+    def __init__(self, x: Any, w: np.ndarray | None, dtype: np.dtype[Any]) -> None:
+        self.x, self.w, self.like, self.metric = csr_rows(x), w, np.empty(0), EUCLIDEAN
+        self.dtype = np.dtype(dtype)
+        self.algorithm = "auto"
+        self.n_rows, self.n_features = self.x.shape
+        self.backend = SparseBackend(self.x)
+        self.survey = survey_rows(self.x, w)
+        self._sum_rows = 2  # values are added one by one: the levels may be wide
+        self.grid = self._grid(w)
+        self.exponent = int(np.frexp(self.survey.largest.max())[1])
+        self._scaled: tuple[int, CsrRows] = (0, self.x)
+        self._squares: tuple[int, np.ndarray] | None = None
+        self._known_squares = {}
+        self._variance = None
+        self.reset()
+
+    def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
+        """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
+        return SparsePotential(self, rows, weighted)
+
+    def row_norms(self) -> np.ndarray:
+        """Upper bounds of the norms of the rows as the float64 passes see them."""
+        squares = self.squares_of_rows(self.safe_exponent(np.zeros(1)))
+        return upper_norms(squares, self.x.counts)
+
+    def scaled(self, exponent: int) -> CsrRows:
+        """Rows times 2**-exponent."""
+        if self._scaled[0] != exponent:
+            data = np.ldexp(self.x.data, -exponent) if exponent else self.x.data
+            self._scaled = exponent, replace(self.x, data=data)
+        return self._scaled[1]
+
+    def squares_of_rows(self, exponent: int) -> np.ndarray:
+        """Float64 sums of squares of the scaled rows."""
+        if self._squares is None or self._squares[0] != exponent:
+            x, out = self.scaled(exponent), np.empty(self.n_rows)
+
+            def fill(bounds: tuple[int, int]) -> None:
+                part = x.take(slice(*bounds))
+                squares = np.square(part.data.astype(np.float64))
+                out[slice(*bounds)] = np.bincount(part.row_of_entries(), squares, part.shape[0])
+
+            with self.session():
+                self.backend.map(fill, self.ranges(1))
+            self._squares = exponent, out
+        return self._squares[1]
+
+    def safe_exponent(self, values: np.ndarray) -> int:
+        """Power of two by which the float64 passes scale rows and these centroids down."""
+        largest = max(float(self.survey.largest.max()), float(np.abs(values).max()))
+        exponent = int(np.frexp(largest)[1])
+        return 0 if abs(exponent) < _SAFE_EXPONENT else exponent
+
+    def distances(self, centroids: np.ndarray) -> np.ndarray:
+        """Distances of all rows to all centroids, in their dtype."""
+        out = np.empty((self.n_rows, len(centroids)), dtype=self.dtype)
+        exponent = self.safe_exponent(centroids)
+        x, squares = self.scaled(exponent), self.squares_of_rows(exponent)
+        points = np.ldexp(centroids.astype(np.float64), -exponent)
+        columns = np.ascontiguousarray(points.T)
+
+        def fill(bounds: tuple[int, int]) -> None:
+            rows = slice(*bounds)
+            distance = row_distances(self.backend, x.take(rows), squares[rows], points, columns)
+            out[rows] = np.ldexp(distance, exponent)
+
+        self.backend.map(fill, self.ranges(2 * len(centroids)))
+        return out
+
+    def labelled_inertia(self, labels: np.ndarray, centroids: np.ndarray) -> float:
+        """Exact inertia of labels and centroids given on the host, rounded once."""
+        sums = ClusterSums(len(centroids), self.grid, self.w is not None)
+        everything = np.arange(self.n_rows)
+        with self.session():
+            self._add(sums, everything, np.asarray(labels, dtype=np.int32), 1)
+        return exact_inertia(self.squares(self.w is not None), sums, centroids)
+
+    # ---- inside an iteration
+
+    def _assign(self, centroids: np.ndarray, with_sums: bool = True) -> tuple[int, int]:
+        """Label every row, bring the exact sums up to date; counts changed and rechecked rows."""
+        exponent = self.safe_exponent(centroids)
+        x = self.scaled(exponent)
+        centers = SparseCenters(self.backend, centroids, exponent)
+        squares = self.squares_of_rows(exponent)
+        new = np.empty(self.n_rows, dtype=np.int32)
+
+        def work(bounds: tuple[int, int]) -> int:
+            rows = slice(*bounds)
+            part = x.take(rows)
+            sizes = upper_norms(squares[rows], part.counts)
+            new[rows], rechecked = centers.nearest(self.x.take(rows), part, sizes)
+            return rechecked
+
+        if self._labels is None or (with_sums and self._sums is None):
+            self._labels = np.full(self.n_rows, -1, dtype=np.int32)
+            if with_sums:
+                self._sums = ClusterSums(len(centroids), self.grid, self.w is not None)
+        with self.session():
+            rechecked = sum(self.backend.map(work, self.ranges(len(centroids))))
+            moved = np.flatnonzero(new != self._labels)
+            if self._sums is not None and moved.size:
+                self._change(moved, self._labels[moved], new[moved])
+        self._labels = new
+        return len(moved), rechecked
+
+    def _change(self, rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
+        """Move rows between the sums of clusters; the old one is -1 where there was none."""
+        known = np.flatnonzero(old >= 0)
+        assert self._sums is not None
+        self._add_signed(
+            self._sums,
+            np.concatenate([rows, rows[known]]),
+            np.concatenate([new, old[known]]),
+            np.repeat([1, -1], [len(rows), len(known)]),
+        )
+
+    def _add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:
+        self._add_signed(sums, rows, labels, np.full(len(rows), sign))
+
+    def _add_signed(
+        self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, signs: np.ndarray
+    ) -> None:
+        """Add rows to sums: every thread has clusters of its own."""
+        sums.add_weights(labels, None if self.w is None else self.w[rows], signs)
+        order = np.argsort(labels, kind="stable")
+        rows, labels, signs = rows[order], labels[order], signs[order]
+        edges = self._shares(rows, labels)
+
+        def work(bounds: tuple[int, int]) -> None:
+            part = slice(*bounds)
+            w = None if self.w is None else self.w[rows[part]]
+            self.backend.add_rows(self.x, rows[part], w, labels[part], signs[part], sums)
+
+        self.backend.map(work, list(itertools.pairwise(edges)))
+
+    def _shares(self, rows: np.ndarray, labels: np.ndarray) -> list[int]:
+        """Where to cut rows sorted by label into shares of about equal work, between labels."""
+        stored = np.cumsum(self.x.indptr[rows + 1] - self.x.indptr[rows] + 1)
+        n_shares = 4 * self.backend.n_threads
+        wanted = np.searchsorted(stored, np.arange(1, n_shares) * (stored[-1] / n_shares))
+        allowed = np.flatnonzero(np.diff(labels)) + 1
+        places = np.searchsorted(allowed, wanted)
+        cuts = allowed[places[places < len(allowed)]]
+        return np.unique(np.concatenate([[0], cuts, [len(rows)]])).tolist()
+
+    def _means(self, old: np.ndarray) -> np.ndarray:
+        """New centroids; a cluster without weight keeps its old one."""
+        assert self._sums is not None
+        with self.session():
+            return self.backend.means(self._sums, old)
+
+    def _farthest(self, centroids: np.ndarray, count: int) -> np.ndarray:
+        """Up to `count` eligible rows by decreasing rn12(|x − c_label|²), ties to the lowest."""
+        assert self._labels is not None
+        return far_rows(self, centroids, self._labels, count)
+
+    # ---- once a fit
+
+    def squares(self, weighted: bool) -> Dyadic:
+        """Exact Σ w|x|² (or Σ |x|²) over all rows; computed once."""
+        if weighted not in self._known_squares:
+            total = Dyadic()
+            for lo, hi in self.ranges(1):
+                part = self.x.take(slice(lo, hi))
+                weights = self.w[lo:hi] if weighted and self.w is not None else None
+                each = None if weights is None else weights[part.row_of_entries()]
+                total = total + square_total(part.data, each)
+            self._known_squares[weighted] = total
+        return self._known_squares[weighted]
+
+    def _all_sums(self, sums: ClusterSums) -> ClusterSums:
+        """Unweighted sums over all rows as one cluster."""
+        rows = np.arange(self.n_rows)
+        zeros = np.zeros(self.n_rows, dtype=np.int32)
+        self.backend.add_rows(self.x, rows, None, zeros, zeros + 1, sums)
+        return sums

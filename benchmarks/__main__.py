@@ -10,6 +10,7 @@ NAMES = {
     "memory": "peak memory of a fit against its limit",
     "cpu": "one iteration against scikit-learn",
     "batch": "many problems in one call, and product quantisation",
+    "minibatch": "mini-batches against scikit-learn",
     "gpu": "one iteration against other libraries on the GPU",
 }
 
@@ -19,7 +20,7 @@ def main() -> int:
     if name not in NAMES:
         print("usage: python -m benchmarks NAME [--help | arguments]\n", file=sys.stderr)
         for known, purpose in NAMES.items():
-            print(f"  {known:8}{purpose}", file=sys.stderr)
+            print(f"  {known:11}{purpose}", file=sys.stderr)
         return 0 if name in ("-h", "--help") else 2
     # One at a time: most machines have only some of the libraries that these compare with.
     module = importlib.import_module(f"benchmarks.{name}")

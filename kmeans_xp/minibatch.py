@@ -6,19 +6,17 @@ clusters and the stop rules that scikit-learn adds. docs/exactness.md, "Mini-bat
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.blocks.base import Blocks
-from kmeans_xp.blocks.minibatch import MiniBatchPass
+from kmeans_xp.blocks.minibatch import MiniBatchPass, host_rows
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.exact.blend import Totals, blended_means
 from kmeans_xp.exact.inertia import exact_shift, shift_bounds
@@ -372,28 +370,27 @@ def partial_fit(
             f"X must have the {state.centroids.shape[1]} features of the batches before, got "
             f"{x.shape[1]}"
         )
-    elif dtype != state.centroids.dtype:  # float64 holds both exactly
+    elif dtype != state.centroids.dtype:  # it holds both exactly
         dtype = np.dtype(np.float64)
-        xp = array_namespace(x)
-        x = xp.astype(x, xp.float64)
     w = check_weights(sample_weight, x)
-    blocks = open_blocks(x, w, dtype, metric=metric)
-    with blocks.session():
-        if state is None:
-            words = Words(options.random_state)
-            reassignments = Words(words.word())
+    rows = host_rows(x, dtype, metric)
+    if state is None:
+        words = Words(options.random_state)
+        reassignments = Words(words.word())
+        blocks = open_blocks(rows, w, dtype)
+        with blocks.session():
             centroids = _start(blocks, x, start, size, 1, words, options.verbose)
-            state = MiniBatchState.begin(centroids, reassignments)
-        else:
-            state = copy.deepcopy(state)
-            state.centroids = metric.given(state.centroids.astype(dtype), "centroids")
-        rows = blocks.rows(np.arange(blocks.n_rows))
-        batches = MiniBatchPass(rows, rows.size, metric)
-        with batches.session():
-            advance(state, batches, rows, w, options)
-        labels, inertia = None, None
+        state = MiniBatchState.begin(centroids, reassignments)
+    else:
+        centroids = metric.given(state.centroids.astype(dtype), "centroids")
+        state = replace(state, centroids=centroids, words=state.words.copy())
+    labels, inertia = None, None
+    batches = MiniBatchPass(rows, rows.size * (n_steps + 1), metric)
+    with batches.session():
+        advance(state, batches, rows, w, options)
         if options.compute_labels:
-            labels, inertia = _label(blocks, state.centroids)
+            measured = batches.measure(rows, w, state.centroids)
+            labels, inertia = from_numpy(measured.labels, x), measured.inertia
     return _result(state, x, labels, inertia, n_steps + 1, None)
 
 

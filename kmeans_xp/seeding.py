@@ -7,6 +7,7 @@ arithmetic (docs/exactness.md, "The start").
 from __future__ import annotations
 
 import bisect
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +48,13 @@ class Words:
 
     def __init__(self, random_state: Any = None) -> None:
         self._source = np.random.PCG64(_seed(random_state))
+
+    def copy(self) -> Words:
+        """Return a stream that goes on alike."""
+        same = copy.copy(self)
+        same._source = np.random.PCG64(0)
+        same._source.state = self._source.state
+        return same
 
     def word(self) -> int:
         """Return the next 64 random bits."""

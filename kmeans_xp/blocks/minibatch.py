@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
 from kmeans_xp.backends import Backend, backend_for
+from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.backends.generic import Frame
+from kmeans_xp.blocks.directions import directions
+from kmeans_xp.blocks.survey import survey
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_cosine_inertia
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
@@ -25,13 +29,17 @@ __all__ = ["Measured", "MiniBatchPass"]
 
 # Values one exact partial sum holds in float64 at a time.
 _SUM_ENTRIES = 1 << 18
-_SAMPLE = 256
+_SAMPLE = 64
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a batch says of centroids: exact sums of its clusters, and its inertia rounded once."""
+    """What a batch says of centroids: exact sums of its clusters, and its inertia rounded once.
 
+    The labels are int32, shape (n,).
+    """
+
+    labels: np.ndarray
     sums: ClusterSums
     inertia: float
 
@@ -72,14 +80,13 @@ class MiniBatchPass:
         centers = prepare(centroids, self.frame, self.backend.input_unit, self.metric)
         with np.errstate(all="ignore"):
             parts = self.backend.map(lambda r: batch.add(slice(*r), centers), batch.ranges)
+        labels = np.concatenate([labels for labels, _ in parts])
         if self.metric.spherical:
-            return Measured(batch.sums, exact_cosine_inertia(batch.sums, centroids))
-        inertia = round_enclosures([one for _, enclosures in parts for one in enclosures])
-        if inertia is None:
-            blocks = zip(batch.ranges, parts, strict=True)
-            exact = [batch.squares(slice(*r), labels) for r, (labels, _) in blocks]
-            inertia = float(sum(exact, Dyadic()))
-        return Measured(batch.sums, inertia)
+            inertia = exact_cosine_inertia(batch.sums, centroids)
+        else:
+            known = round_enclosures([one for _, enclosures in parts for one in enclosures])
+            inertia = batch.inertia(labels) if known is None else known
+        return Measured(labels, batch.sums, inertia)
 
 
 def _largest(x: np.ndarray) -> np.ndarray:
@@ -99,6 +106,22 @@ def _smallest(x: np.ndarray) -> float:
         return 2.0**-149
     magnitude = np.abs(x)
     return min(float(magnitude.min(initial=1.0, where=magnitude > 0)), 1.0)
+
+
+def host_rows(x: Any, dtype: np.dtype[Any], metric: Metric) -> np.ndarray:
+    """All rows of a validated array on the host, in the dtype of the centroids.
+
+    Those of a spherical metric are made of length 1.
+
+    Raises
+    ------
+    ValueError
+        If X holds NaN, infinity, integers beyond float64, or rows without a direction.
+    """
+    rows = to_numpy(x)
+    survey(backend_for(rows), rows, None)
+    rows = np.ascontiguousarray(rows, dtype=dtype)
+    return directions(rows, dtype) if metric.spherical else rows
 
 
 class _MiniBatch:
@@ -133,7 +156,11 @@ class _MiniBatch:
             x, labels, self.centroids, w, self.exponent, self.grid.weight_exponent
         )
 
-    def squares(self, rows: slice, labels: np.ndarray) -> Dyadic:
-        """Exact Σ w·|x − c|² of some rows."""
-        w = None if self.w is None else self.w[rows]
-        return exact_squares(self.x[rows], self.centroids[labels], w)
+    def inertia(self, labels: np.ndarray) -> float:
+        """Σ w·|x − c|² in Python integers, rounded once."""
+        total = Dyadic()
+        for lo, hi in self.ranges:
+            rows = slice(lo, hi)
+            w = None if self.w is None else self.w[rows]
+            total += exact_squares(self.x[rows], self.centroids[labels[rows]], w)
+        return float(total)

@@ -13,11 +13,11 @@ from array_api_compat import array_namespace
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
 from kmeans_xp.functional import kmeans
-from kmeans_xp.grouped import take_rows
+from kmeans_xp.grouped import dense_array, take_rows
 from kmeans_xp.knee import bend, first_gap, knee, speeds_up
 from kmeans_xp.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 from kmeans_xp.seeding import Words, sample_rows
-from kmeans_xp.validation import as_array, check_count, check_n_clusters, check_random_state
+from kmeans_xp.validation import check_count, check_n_clusters, check_random_state
 
 __all__ = ["KSelection", "select_k"]
 
@@ -99,7 +99,7 @@ def select_k(
     Parameters
     ----------
     X : array, shape (N, D)
-        Any array `kmeans` takes.
+        Any dense array `kmeans` takes.
     k_values : iterable of int, optional
         Numbers of clusters to try, ``range(1, 21)`` (up to N) by default.
     criterion : str or sequence of str, default "elbow"
@@ -111,7 +111,7 @@ def select_k(
         - "calinski_harabasz": highest ratio of dispersions (Caliński & Harabasz 1974).
         - "davies_bouldin": lowest mean similarity of clusters (Davies & Bouldin 1979).
         - "gap": first k whose gap to uniform data is not clearly below the next one (Tibshirani,
-          Walther & Hastie 2001); the only one besides "elbow" that can say 1.
+          Walther & Hastie 2001). It and "bic" can say 1.
         - "bic": lowest Bayesian information criterion of spherical Gaussians of one variance, with
           its maximum-likelihood estimate (after Pelleg & Moore 2000).
     n_init, max_iter, tol, device
@@ -144,7 +144,7 @@ def select_k(
     >>> selection.k
     3
     """
-    x = as_array(X)
+    x = dense_array(X)
     names = _check_criteria(criterion)
     sizes = _check_k_values(k_values, int(x.shape[0]))
     n_references = check_count(n_references, "n_references")

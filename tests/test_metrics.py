@@ -230,6 +230,13 @@ def test_bad_input(name, X, labels, error, message):
         getattr(metrics, name)(X, labels)
 
 
+@pytest.mark.parametrize("name", SCORES)
+def test_sparse_rows_are_refused(name):
+    sparse = pytest.importorskip("scipy.sparse").csr_array(np.eye(4))
+    with pytest.raises(TypeError, match=r"X is a sparse matrix.*X\.toarray"):
+        getattr(metrics, name)(sparse, [0, 1, 1, 0])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

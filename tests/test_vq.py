@@ -10,6 +10,7 @@ import pytest
 
 from kmeans_xp import vq
 from kmeans_xp.seeding import Words
+from kmeans_xp.vq._gaussian import gaussian
 
 from . import datasets
 from .helpers import assert_bits
@@ -222,12 +223,12 @@ def test_distances_neither_over_nor_underflow():
 
 def test_the_gaussian_has_the_moments_of_the_data():
     data = observations() @ np.array([[1.0, 2.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]]) + 50
-    drawn = vq._gaussian(data, 20_000, Words(1))
+    drawn = gaussian(data, 20_000, Words(1))
     assert np.allclose(drawn.mean(axis=0), data.mean(axis=0), atol=0.3)
     assert np.allclose(np.cov(drawn.T), np.cov(data.T), rtol=0.05, atol=0.01)
     wide = data[:3].T  # more features than... rows: 3 rows would do
     wide = np.concatenate([wide, wide**2 / 50], axis=1)[:3]
-    few = vq._gaussian(wide, 20_000, Words(2))
+    few = gaussian(wide, 20_000, Words(2))
     assert np.allclose(np.cov(few.T), np.cov(wide.T), rtol=0.05, atol=0.5)
 
 
@@ -235,6 +236,13 @@ def test_lists():
     assert vq.kmeans([1.0, 2.0, 9.0, 11.0], [1.0, 9.0])[0].tolist() == [1.5, 10.0]
     code, dist = vq.vq([[0, 0], [4, 3]], [[0, 0]])
     assert (code.tolist(), dist.tolist()) == ([0, 0], [0.0, 5.0])
+
+
+def test_sparse_observations_are_refused():
+    sparse = pytest.importorskip("scipy.sparse").csr_array(OBS)
+    for call in (vq.whiten, lambda obs: vq.vq(obs, OBS), lambda obs: vq.kmeans(obs, 2)):
+        with pytest.raises(TypeError, match=r"obs is a sparse matrix.*obs\.toarray"):
+            call(sparse)
 
 
 OBS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 7.0]])

@@ -7,13 +7,11 @@ this package. Random starts draw other numbers than SciPy's.
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_array_api_obj
+from array_api_compat import array_namespace
 
 from kmeans_xp.backends import backend_for
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
@@ -23,13 +21,16 @@ from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.functional import predict
 from kmeans_xp.grouped import in_float64
 from kmeans_xp.seeding import Words, plus_plus, random_rows
-from kmeans_xp.validation import (
-    as_array,
-    check_centroids,
-    check_count,
-    check_random_state,
-    outside,
+from kmeans_xp.validation import check_centroids, check_count, outside
+from kmeans_xp.vq._arguments import (
+    check_book,
+    check_observations,
+    check_rows,
+    check_thresh,
+    random_words,
+    scalar,
 )
+from kmeans_xp.vq._gaussian import gaussian
 
 __all__ = ["ClusterError", "kmeans", "kmeans2", "vq", "whiten"]
 
@@ -75,7 +76,7 @@ def whiten(obs: Any, check_finite: bool = True) -> Any:
     array([[1. , 0.5],
            [3. , 2.5]])
     """
-    x, flat = _observations(obs, "obs", check_finite)
+    x, flat = check_observations(obs, "obs", check_finite)
     xp = array_namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         x = xp.astype(x, xp.float64)
@@ -125,9 +126,9 @@ def vq(obs: Any, code_book: Any, check_finite: bool = True) -> tuple[Any, Any]:
     >>> code, dist
     (array([0, 1], dtype=int32), array([1., 3.]))
     """
-    x, flat = _observations(obs, "obs", check_finite)
+    x, flat = check_observations(obs, "obs", check_finite)
     xp = array_namespace(x)
-    given = _book(code_book, flat, "code_book")
+    given = check_book(code_book, flat, "code_book")
     wide = centroid_dtype(x) == np.float64 or centroid_dtype(given) == np.float64
     if wide and centroid_dtype(x) == np.float32 and has_float64(xp, x):
         x = xp.astype(x, xp.float64)
@@ -195,19 +196,19 @@ def kmeans(
     >>> book, float(distortion)
     (array([ 1., 11.]), 1.0)
     """
-    x, flat = _observations(obs, "obs", check_finite)
+    x, flat = check_observations(obs, "obs", check_finite)
     iter = check_count(iter, "iter")  # noqa: A001
-    thresh = _check_thresh(thresh)
-    words = _words(rng, seed)
-    count = _count(k_or_guess, "k_or_guess")
+    thresh = check_thresh(thresh)
+    words = random_words(rng, seed)
+    count = scalar(k_or_guess, "k_or_guess")
     guess = None
     if count is None:
-        given = _book(k_or_guess, flat, "k_or_guess")
+        given = check_book(k_or_guess, flat, "k_or_guess")
         guess = check_centroids(given, (None, int(x.shape[1])), centroid_dtype(x), "k_or_guess")
     elif count != int(count):
         raise ValueError(f"k_or_guess must be an integer or a code book, got {k_or_guess!r}")
     else:
-        _check_rows(int(count), x, "k_or_guess")
+        check_rows(int(count), x, "k_or_guess")
     blocks = open_blocks(x, None, centroid_dtype(x))
     best, least = None, math.inf
     with blocks.session():
@@ -279,23 +280,23 @@ def kmeans2(
     >>> sorted(centroid.tolist())
     [[0.0, 2.0], [9.0, 6.0]]
     """
-    x, flat = _observations(data, "data", check_finite)
+    x, flat = check_observations(data, "data", check_finite)
     iter = check_count(iter, "iter")  # noqa: A001
     if missing not in ("warn", "raise"):
         raise ValueError(f"missing must be 'warn' or 'raise', got {missing!r}")
     if minit not in MINITS:
         raise ValueError(f"minit must be one of {', '.join(map(repr, MINITS))}, got {minit!r}")
-    words = _words(rng, seed)
-    count = None if minit == "matrix" else _count(k, "k")
+    words = random_words(rng, seed)
+    count = None if minit == "matrix" else scalar(k, "k")
     book = None
     if count is None:
-        given = _book(k, flat, "k")
+        given = check_book(k, flat, "k")
         book = check_centroids(given, (None, int(x.shape[1])), centroid_dtype(x), "k")
     else:
         if count != int(count):
             warnings.warn("k was not an integer, was converted.", stacklevel=outside())
         if minit != "random":
-            _check_rows(int(count), x, "k")
+            check_rows(int(count), x, "k")
     blocks = open_blocks(x, None, centroid_dtype(x))
     with blocks.session():
         if book is None:
@@ -310,67 +311,6 @@ def kmeans2(
             if np.array_equal(old, book):  # and so it would go on
                 break
     return _shaped(book, x, flat), from_numpy(labels, x)
-
-
-def _observations(obs: Any, name: str, check_finite: bool) -> tuple[Any, bool]:
-    """Observations as rows, and whether they were given in one dimension."""
-    if not is_array_api_obj(obs) and isinstance(obs, list | tuple):
-        obs = np.asarray(obs)
-    flat = getattr(obs, "ndim", 2) == 1
-    if flat and not is_array_api_obj(obs):  # a column of a data frame
-        obs = np.asarray(obs)
-    x = as_array(obs[:, None] if flat else obs, name)
-    xp = array_namespace(x)
-    if check_finite and xp.isdtype(x.dtype, "real floating") and not bool(xp.all(xp.isfinite(x))):
-        raise ValueError(f"{name} must not hold infinity or NaN")
-    return x, flat
-
-
-def _book(value: Any, flat: bool, name: str) -> np.ndarray:
-    """Codes on the host, in two dimensions."""
-    book = to_numpy(value) if is_array_api_obj(value) else np.asarray(value)
-    if book.size == 0:
-        raise ValueError(f"{name} must hold at least one code, got shape {book.shape}")
-    if book.ndim != (1 if flat else 2):
-        raise ValueError(
-            f"{name} must have as many dimensions as the observations, {1 if flat else 2}, "
-            f"got shape {book.shape}"
-        )
-    return book[:, None] if flat else book
-
-
-def _count(k: Any, name: str) -> float | None:
-    """Return the number that `k` is, as in SciPy also as an array of one entry; None for codes."""
-    if isinstance(k, str | bytes) or k is None or isinstance(k, bool):
-        raise TypeError(f"{name} must be a number of clusters or an array, got {k!r}")
-    value = to_numpy(k) if is_array_api_obj(k) else np.asarray(k)
-    if value.size != 1:
-        return None
-    number = float(value.reshape(())[()])
-    if not 1 <= number < math.inf:
-        raise ValueError(f"{name} must be at least 1, got {k!r}")
-    return number
-
-
-def _check_thresh(value: Any) -> float:
-    if not isinstance(value, numbers.Real) or not float(value) >= 0:
-        raise ValueError(f"thresh must be a number >= 0, got {value!r}")
-    return float(value)
-
-
-def _check_rows(k: int, x: Any, name: str) -> None:
-    if k > x.shape[0]:
-        raise ValueError(
-            f"{name} must be at most the number of observations, got {k} for {x.shape[0]}"
-        )
-
-
-def _words(rng: Any, seed: Any) -> Words:
-    if rng is not None and seed is not None:
-        raise TypeError("rng and seed are one argument, by its new and its old name: pass one")
-    chosen = seed if rng is None else rng
-    check_random_state(chosen)
-    return Words(chosen)
 
 
 def _shaped(book: np.ndarray, x: Any, flat: bool) -> Any:
@@ -442,25 +382,4 @@ def _start(blocks: Blocks, x: Any, k: int, minit: str, words: Words) -> np.ndarr
         return blocks.rows(random_rows(blocks, k, words))
     if minit == "++":
         return plus_plus(blocks, k, words)[0]
-    return _gaussian(to_numpy(x).astype(np.float64), k, words).astype(blocks.dtype)
-
-
-def _gaussian(x: np.ndarray, k: int, words: Words) -> np.ndarray:
-    """Draw from a Gaussian with mean and covariance of the rows."""
-    n_rows, n_features = x.shape
-    mean = x.mean(axis=0)
-    x = x - mean
-    x /= math.sqrt(max(n_rows - 1, 1))
-    if n_features > n_rows:
-        root = x  # a normal combination of the rows themselves has their covariance
-    else:
-        values, vectors = np.linalg.eigh(x.T @ x)
-        root = (vectors * np.sqrt(np.maximum(values, 0))).T
-    return mean + _normal(k * len(root), words).reshape(k, len(root)) @ root
-
-
-def _normal(count: int, words: Words) -> np.ndarray:
-    """Standard normal numbers, a word each, to 24 bits: beyond what differs between machines."""
-    uniform = ((words.words(count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    inverse = NormalDist().inv_cdf
-    return np.array([inverse(u) for u in uniform.tolist()], dtype=np.float32).astype(np.float64)
+    return gaussian(to_numpy(x).astype(np.float64), k, words).astype(blocks.dtype)

@@ -84,6 +84,18 @@ def test_partial_fit_goes_on_from_a_fit_and_from_given_centers():
     assert_bits(model.fit(X).labels_, MiniBatchKMeans(**ASKED).fit(X).labels_)
 
 
+def test_sparse_batches_are_those_of_the_dense_array():
+    csr_array = pytest.importorskip("scipy.sparse").csr_array
+    rows = np.where(datasets.integers(1, (200, 3), 3) > 0, X, np.float32(0))
+    dense, sparse = MiniBatchKMeans(**ASKED), MiniBatchKMeans(**ASKED)
+    for batch in batches(rows):
+        dense.partial_fit(batch)
+        sparse.partial_fit(csr_array(batch))
+        assert_bits(sparse.cluster_centers_, dense.cluster_centers_)
+        assert_bits(sparse.labels_, dense.labels_)
+    assert_bits(sparse.fit(csr_array(rows)).labels_, dense.fit(rows).labels_)
+
+
 def test_without_labels_none_stay():
     model = MiniBatchKMeans(**ASKED).fit(X)
     model.set_params(compute_labels=False).fit(X)

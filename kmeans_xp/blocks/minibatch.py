@@ -15,7 +15,7 @@ import numpy as np
 
 from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
 from kmeans_xp.backends import Backend, backend_for
-from kmeans_xp.backends.convert import to_numpy
+from kmeans_xp.backends.convert import is_sparse, to_numpy
 from kmeans_xp.backends.generic import Frame
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.survey import survey
@@ -118,7 +118,7 @@ def host_rows(x: Any, dtype: np.dtype[Any], metric: Metric) -> np.ndarray:
     ValueError
         If X holds NaN, infinity, integers beyond float64, or rows without a direction.
     """
-    rows = to_numpy(x)
+    rows = x.toarray() if is_sparse(x) else to_numpy(x)
     survey(backend_for(rows), rows, None)
     rows = np.ascontiguousarray(rows, dtype=dtype)
     return directions(rows, dtype) if metric.spherical else rows

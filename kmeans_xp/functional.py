@@ -179,7 +179,7 @@ def kmeans(
             device=device,
             verbose=verbose,
         )
-    x = as_array(X)
+    x = as_array(X, sparse=True)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
     algorithm = check_algorithm(algorithm)
@@ -497,7 +497,7 @@ def kmeans_plusplus(
     >>> bool((x[indices] == centroids).all())
     True
     """
-    x = as_array(X)
+    x = as_array(X, sparse=True)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     size = check_init_size(init_size, n_clusters)
     if n_local_trials is not None:
@@ -520,7 +520,7 @@ def _opened(
     device: str | None = None,
 ) -> tuple[Any, Blocks, np.ndarray]:
     """Check data and given centroids; returns X as an array, its blocks and the centroids."""
-    x = as_array(X)
+    x = as_array(X, sparse=True)
     check_device(device)
     dtype, measure = centroid_dtype(x), check_metric(metric)
     given = check_centroids(centroids, (None, int(x.shape[1])), dtype, "centroids")

@@ -295,7 +295,7 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
     TypeError, ValueError
         For bad input, naming the argument, before any work.
     """
-    x = as_array(X)
+    x = as_array(X, sparse=True)
     start, size, n_batch = options.checked(x)
     w = check_weights(sample_weight, x)
     n_rows = int(x.shape[0])
@@ -360,7 +360,7 @@ def partial_fit(
     TypeError, ValueError
         For bad input, naming the argument, before any work.
     """
-    x = as_array(X)
+    x = as_array(X, sparse=True)
     check_tol(options.reassignment_ratio, "reassignment_ratio")
     dtype, metric = centroid_dtype(x), check_metric(options.metric)
     if state is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
-from kmeans_xp.backends.convert import centroid_dtype, is_sparse, to_numpy, zero_copy_numpy
+from kmeans_xp.backends.convert import centroid_dtype, to_numpy, zero_copy_numpy
 from kmeans_xp.validation import as_array, check_weights
 
 __all__ = ["Problems", "check_init", "check_numbers_of_clusters", "is_batch", "open_problems"]
@@ -127,8 +127,6 @@ def open_problems(
             "give lengths (padded rows, X of shape (B, N, D)) or offsets (flat rows, X of shape "
             "(M, D)), not both"
         )
-    if is_sparse(X):
-        raise TypeError("X is a sparse matrix; batches (lengths, offsets) take dense arrays")
     x = as_array(X, n_dims=3 if offsets is None else 2)
     if offsets is None:
         n_problems, n_rows = int(x.shape[0]), int(x.shape[1])

@@ -48,10 +48,11 @@ def outside() -> int:
     return level
 
 
-def as_array(x: Any, name: str = "X", n_dims: int = 2) -> Any:
+def as_array(x: Any, name: str = "X", n_dims: int = 2, *, sparse: bool = False) -> Any:
     """Return X as a real array of its own namespace (lists and data frames become NumPy).
 
     It has two dimensions, or three for a batch. bfloat16 becomes float32, which holds it exactly.
+    With `sparse` SciPy's matrices and arrays are let through, as CSR.
 
     Raises
     ------
@@ -70,6 +71,11 @@ def as_array(x: Any, name: str = "X", n_dims: int = 2) -> Any:
             f"on the host) or {name}.toarray()"
         )
     if is_sparse(x):
+        if not sparse:
+            raise TypeError(
+                f"{name} is a sparse matrix, and this takes dense arrays alone; pass "
+                f"{name}.toarray()"
+            )
         return _from_sparse(x, name)
     if not is_array_api_obj(x) or isinstance(x, np.generic):
         x = _from_python(x, name)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kmeans_xp
-from kmeans_xp import kmeans, kmeans_plusplus, predict
+from kmeans_xp import kmeans, kmeans_plusplus, metrics, predict
 from kmeans_xp.backends import numba_means
 from kmeans_xp.backends.sparse import CsrRows, SparseBackend
 from kmeans_xp.blocks import sparse_nearest
@@ -285,8 +285,12 @@ def test_unusable_arguments():
         kmeans(X.astype(complex), 2)
     with pytest.raises(ValueError, match="at least one row"):
         kmeans(X[:0], 2)
-    with pytest.raises(TypeError, match="sparse matrix; batches"):
-        kmeans(X, 2, offsets=[0, 10, 80])
+    for dense_only in (
+        lambda: kmeans(X, 2, offsets=[0, 10, 80]),
+        lambda: metrics.silhouette_score(X, np.arange(80) % 2),
+    ):
+        with pytest.raises(TypeError, match=r"dense arrays alone; pass X.toarray"):
+            dense_only()
     with pytest.raises(ValueError, match=r"cosine.*sparse"):
         kmeans(X, 2, metric="cosine")
     with pytest.raises(ValueError, match="n_features"):

@@ -217,7 +217,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         rules = {"dtype": "numeric", "ensure_all_finite": False, "accept_sparse": "csr"}
         with config_context(array_api_dispatch=False):  # what is no array shall become NumPy
             X = validate_data(self, X, reset=reset, skip_check_array=own, **rules)
-        return X if own else as_array(X)
+        return X if own else as_array(X, sparse=True)
 
     def _fitted_input(self, X: Any, method: str) -> Any:
         """Return X as an array that the fitted arrays can meet."""

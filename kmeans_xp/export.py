@@ -29,7 +29,7 @@ def to_onnx(
 
     Parameters
     ----------
-    model : KMeansResult or fitted KMeans
+    model : KMeansResult, fitted KMeans or MiniBatchKMeans
         Arrays of any library and device.
     path : path-like, optional
         A file to write besides; it appears under its name only when complete.
@@ -43,7 +43,7 @@ def to_onnx(
     Raises
     ------
     TypeError
-        If `model` has no centroids.
+        If `model` has no centroids, or is a BisectingKMeans.
     ValueError
         If there is no such metric.
     ModuleNotFoundError
@@ -88,6 +88,11 @@ def _onnx() -> Any:
 
 
 def _centroids(model: Any) -> np.ndarray:
+    if hasattr(model, "_split_children"):
+        raise TypeError(
+            "model must give a row its nearest centroid; BisectingKMeans descends a tree, which "
+            "cannot be exported yet"
+        )
     found = getattr(model, "centroids", getattr(model, "cluster_centers_", None))
     if found is None:
         raise TypeError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -23,20 +22,17 @@ from array_api_compat import is_array_api_obj
 
 from kmeans_xp.backends.convert import into_namespace, namespace_called, to_numpy
 from kmeans_xp.io import atomic_write
+from kmeans_xp.model_parts import ModelError, check_estimator, check_result, state_data, state_of
 from kmeans_xp.result import KMeansResult, fingerprint
 
 __all__ = ["ModelError", "load_model", "read_model", "save_model", "write_model"]
 
 FORMAT = "kmeans_xp"
 VERSION = 1
-ESTIMATORS = ("BisectingKMeans", "KMeans")
+ESTIMATORS = ("BisectingKMeans", "KMeans", "MiniBatchKMeans")
 PARTS = ("parameters", "fitted", "extra")
 TENSOR = "$tensor"  # {"$tensor": name} stands in the JSON for an array
 ATTRIBUTE = re.compile(r"_?[a-z][a-z0-9_]*")
-
-
-class ModelError(ValueError):
-    """A file is no model file, or a damaged one."""
 
 
 def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool = True) -> None:
@@ -196,6 +192,8 @@ def _parts(model: Any, labels: bool) -> dict[str, Any]:
     }
     if "cluster_centers_" not in found:
         raise ValueError(f"model must be fitted before it is saved; call {_fit_hint(model)}")
+    if "_state" in found:
+        found["_state"] = state_data(found["_state"])
     return {"parameters": parameters, "fitted": found}
 
 
@@ -214,13 +212,11 @@ def _versions() -> dict[str, str]:
 
 def _fingerprint_of(model: Any) -> str | None:
     if not isinstance(model, KMeansResult):
-        found = vars(model)
-        try:
-            model = KMeansResult(
-                found["labels_"], model.cluster_centers_, model.inertia_, model.n_iter_, True
-            )
-        except KeyError:  # a mini-batch fit without labels
+        names = ("labels_", "cluster_centers_", "inertia_", "n_iter_")
+        if not all(hasattr(model, name) for name in names):  # bisecting, or a stream of batches
             return None
+        labels, centroids, inertia, n_iter = (getattr(model, name) for name in names)
+        model = KMeansResult(labels, centroids, inertia, n_iter, True)
     return None if model.labels is None else fingerprint(model)
 
 
@@ -228,19 +224,15 @@ def _rebuilt(kind: str, parts: dict[str, Any]) -> Any:
     """Make the model of checked parts."""
     found = parts["fitted"]
     if kind == KMeansResult.__name__:
-        _check_names(found, {field.name for field in fields(KMeansResult)})
-        _check_arrays(found["centroids"], found["labels"])
-        _check_numbers(found["inertia"], found["n_iter"], found["converged"])
+        check_result(found, {field.name for field in fields(KMeansResult)})
         return KMeansResult(**found)
     cls = getattr(import_module("kmeans_xp"), kind)
     for name in found:
         if not ATTRIBUTE.fullmatch(name) or hasattr(cls, name):
             raise ModelError(f"{kind} has no attribute {name!r} that a fit sets")
-        if name in cls._array_attributes and not isinstance(found[name], np.ndarray):
-            raise ModelError(f"{name} is no array")
-    _check_arrays(found["cluster_centers_"], found.get("labels_"))
-    if found.get("n_features_in_") != found["cluster_centers_"].shape[1]:
-        raise ModelError("the number of features is not that of the centroids")
+    check_estimator(found, cls._array_attributes)
+    if kind == "MiniBatchKMeans":
+        found["_state"] = state_of(found["_state"], found["cluster_centers_"])
     model = cls(**parts["parameters"])
     for name, value in found.items():
         setattr(model, name, value)
@@ -257,31 +249,6 @@ def _moved(model: Any, xp: Any, device: Any) -> Any:
         if isinstance(value, np.ndarray)
     }
     return replace(model, **arrays)
-
-
-def _check_names(found: Mapping[str, Any], expected: set[str]) -> None:
-    if set(found) != expected:
-        raise ModelError(f"holds {', '.join(sorted(found))} in place of {', '.join(expected)}")
-
-
-def _check_arrays(centroids: Any, labels: Any) -> None:
-    if not isinstance(centroids, np.ndarray) or centroids.dtype not in (np.float32, np.float64):
-        raise ModelError("the centroids are no array of float32 or float64")
-    if centroids.ndim != 2 or 0 in centroids.shape or not np.isfinite(centroids).all():
-        raise ModelError(f"the centroids are not finite or of a wrong shape, {centroids.shape}")
-    if labels is None:
-        return
-    if not isinstance(labels, np.ndarray) or labels.dtype != np.int32 or labels.ndim != 1:
-        raise ModelError("the labels are no list of int32")
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(centroids):
-        raise ModelError("a label has no centroid")
-
-
-def _check_numbers(inertia: Any, n_iter: Any, converged: Any) -> None:
-    if type(inertia) is not float or not math.isfinite(inertia):  # cosines: a rounding below 0
-        raise ModelError(f"the inertia is {inertia!r}")
-    if type(n_iter) is not int or n_iter < 0 or type(converged) is not bool:
-        raise ModelError(f"n_iter is {n_iter!r}, converged {converged!r}")
 
 
 # The file

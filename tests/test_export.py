@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from kmeans_xp import KMeans, KMeansResult, kmeans, predict, to_onnx
+from kmeans_xp import BisectingKMeans, KMeans, KMeansResult, kmeans, predict, to_onnx
 
 from .datasets import bisectors, blobs, make
 
@@ -106,6 +106,11 @@ def test_what_is_no_model(tmp_path):
     for wrong in (KMeans(2), X):
         with pytest.raises(TypeError, match="model must be a KMeansResult or a fitted estimator"):
             to_onnx(wrong)
+
+
+def test_a_tree_is_refused():
+    with pytest.raises(TypeError, match="BisectingKMeans descends a tree"):
+        to_onnx(BisectingKMeans(3, random_state=0).fit(X))
 
 
 def test_onnx_missing(monkeypatch):

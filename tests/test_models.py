@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_xp import KMeans, ModelError, fingerprint, kmeans, load_model, predict, save_model
+from kmeans_xp import (
+    BisectingKMeans,
+    KMeans,
+    MiniBatchKMeans,
+    ModelError,
+    fingerprint,
+    kmeans,
+    load_model,
+    predict,
+    save_model,
+)
 from kmeans_xp import models as room
 
 from .datasets import blobs
@@ -60,6 +70,32 @@ def test_an_estimator_comes_back_whole(path):
     assert list(found.feature_names_in_) == ["a", "b", "c"]
     assert_bits(found.predict(new), model.predict(new))
     assert_bits(found.transform(new), model.transform(new))
+
+
+@pytest.mark.parametrize("n_clusters", [1, 6])
+def test_a_tree_comes_back_whole(path, n_clusters):
+    model = BisectingKMeans(n_clusters, random_state=0).fit(X)
+    save_model(model, path)
+    found = load_model(path)
+    assert vars(found).keys() == vars(model).keys()
+    assert_bits(found.predict(NEW), model.predict(NEW))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_stream_goes_on_after_loading(path, weighted):
+    weights = np.linspace(0.1, 3, 80) if weighted else None
+    model = MiniBatchKMeans(4, random_state=0, reassignment_ratio=0.3)
+    model.partial_fit(X, sample_weight=weights)
+    save_model(model, path)
+    found = load_model(path)
+    for part in (NEW, X[:30], NEW[:20]):
+        model.partial_fit(part)
+        found.partial_fit(part)
+        assert_bits(found.cluster_centers_, model.cluster_centers_)
+    assert_bits(found.counts_, model.counts_)
+    save_model(MiniBatchKMeans(4, random_state=0).fit(X), path)
+    truth = MiniBatchKMeans(4, random_state=0).fit(X)
+    assert_bits(load_model(path).predict(NEW), truth.predict(NEW))
 
 
 @pytest.mark.parametrize("xp", NAMES)
@@ -295,6 +331,45 @@ def test_a_sound_file_that_says_nonsense(scratch, data):
     if centroids is None:
         centroids = model.centroids
     assert_bits(predict(NEW, centroids), predict(NEW, X))
+
+
+@pytest.mark.parametrize(
+    "children",
+    [
+        [[0, -1], [-2, -3]],
+        [[1, -1], [0, -3]],
+        [[1, -1], [-1, -3]],
+        [[1, 1], [-2, -3]],
+        [[1, -1], [-2, -9]],
+        [[1, -1]],
+        [[-1, -2], [1, -3]],
+    ],
+)
+def test_splits_that_are_no_tree(scratch, children):
+    model = BisectingKMeans(3, random_state=0).fit(X)
+    model._split_children = np.array(children, dtype=np.int32)
+    save_model(model, scratch)
+    with pytest.raises(ModelError, match="tree"):
+        load_model(scratch)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_stream_that_says_nonsense(scratch, data):
+    tensors: dict = {}
+    model = MiniBatchKMeans(4, random_state=0).partial_fit(X)
+    fitted = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    state = room.state_data(model._state)
+    state[data.draw(st.sampled_from(list(state)))] = data.draw(st.one_of(LEAVES, st.lists(LEAVES)))
+    body = {
+        "class": "MiniBatchKMeans",
+        "parameters": {"n_clusters": 4},
+        "fitted": room._encoded({**fitted, "n_features_in_": 3, "_state": state}, "", tensors),
+        "extra": {},
+    }
+    scratch.write_bytes(signed(body, {**tensors, "t": X, "u": NEW}))
+    with contextlib.suppress(ModelError):
+        assert_bits(load_model(scratch).predict(NEW), model.predict(NEW))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.convert import to_numpy
+from kmeans_xp.backends.convert import namespace_name, to_numpy
+from kmeans_xp.html import clusters_html
 
 __all__ = ["BatchResult", "KMeansResult", "fingerprint"]
 
@@ -36,6 +37,21 @@ class KMeansResult:
     inertia: float
     n_iter: int
     converged: bool
+
+    def __repr__(self) -> str:
+        n_clusters, n_features = self.centroids.shape
+        rows = "" if self.labels is None else f"n_rows={self.labels.shape[0]}, "
+        return (
+            f"KMeansResult(n_clusters={n_clusters}, {rows}n_features={n_features}, "
+            f"inertia={self.inertia!r}, n_iter={self.n_iter}, converged={self.converged}, "
+            f"arrays={namespace_name(self.centroids)} {str(self.centroids.dtype).split('.')[-1]})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show a table of the clusters in a notebook."""
+        end = "converged" if self.converged else "not converged"
+        caption = f"KMeansResult: inertia {self.inertia:.6g}, {self.n_iter} iterations, {end}"
+        return clusters_html(self.centroids, self.labels, caption)
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,13 @@ class BatchResult:
 
     def __len__(self) -> int:
         return len(self.inertia)
+
+    def __repr__(self) -> str:
+        _, n_clusters, n_features = self.centroids.shape
+        return (
+            f"BatchResult({len(self)} problems, n_clusters={n_clusters}, n_features={n_features}, "
+            f"{int(self.converged.sum())} converged)"
+        )
 
     def __getitem__(self, b: int) -> KMeansResult:
         if not -len(self) <= b < len(self):

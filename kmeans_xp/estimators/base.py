@@ -35,6 +35,7 @@ from kmeans_xp.backends.convert import (
     to_numpy,
 )
 from kmeans_xp.functional import distances, inertia, predict
+from kmeans_xp.html import clusters_html
 from kmeans_xp.validation import as_array
 
 __all__ = ["BaseKMeans"]
@@ -255,6 +256,24 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _repr_html_inner(self) -> str:
+        return str(super()._repr_html_inner()) + self._clusters_html()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        """Show scikit-learn's diagram and, once fitted, a table of the clusters."""
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._clusters_html()
+        return bundle
+
+    def _clusters_html(self) -> str:
+        if not hasattr(self, "cluster_centers_"):
+            return ""
+        inertia = getattr(self, "inertia_", None)
+        caption = "" if inertia is None else f"inertia {inertia:.6g}"
+        names = getattr(self, "feature_names_in_", None)
+        return clusters_html(self.cluster_centers_, getattr(self, "labels_", None), caption, names)
 
     def __getstate__(self) -> dict[str, Any]:
         """Arrays become NumPy, so that the estimator can be restored anywhere."""

@@ -40,9 +40,10 @@ def agree(X, n_clusters, matrix=None, **options):
     truth = run(X, n_clusters, **options)
     found = run(sparse, n_clusters, **options)
     assert_same(found, truth)
-    assert_bits(predict(sparse, truth.centroids), predict(X, truth.centroids))
+    metric = {"metric": options.get("metric", "euclidean")}
+    assert_bits(predict(sparse, truth.centroids, **metric), predict(X, truth.centroids, **metric))
     w = options.get("sample_weight")
-    costs = [inertia(data, truth.centroids, sample_weight=w) for data in (sparse, X)]
+    costs = [inertia(data, truth.centroids, sample_weight=w, **metric) for data in (sparse, X)]
     assert costs[0] == costs[1]
     return truth
 
@@ -291,10 +292,56 @@ def test_unusable_arguments():
     ):
         with pytest.raises(TypeError, match=r"dense arrays alone; pass X.toarray"):
             dense_only()
-    with pytest.raises(ValueError, match=r"cosine.*sparse"):
-        kmeans(X, 2, metric="cosine")
     with pytest.raises(ValueError, match="n_features"):
         predict(X, np.ones((2, 5)))
+
+
+# ---- cosines
+
+
+def with_directions(X):
+    X[~X.any(axis=1), 0] = 1
+    return X
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("weights", [None, "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_cosines_have_the_bits_of_the_dense_array(dtype, weights, path):
+    with environment(**path):
+        for d, density in ((12, 0.3), (300, 0.01)):
+            X = with_directions(sparse_data(dtype=dtype, d=d, density=density))
+            w = datasets.weights(weights, len(X))
+            options = {"sample_weight": w, "metric": "cosine"}
+            agree(X, 5, random_state=1, **options)
+            agree(X, 5, init=3 * X[:5], tol=0, **options)  # few rows share a feature with these
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["grid", "decades", "huge", "tiny", "outlier", "duplicates"])
+def test_cosines_of_adversarial_values(kind, dtype):
+    X = with_directions(sparse_data(kind, dtype, n=50, d=6, density=0.6))
+    agree(X, 4, random_state=0, metric="cosine")
+    agree(X, 6, init=np.concatenate([X[:2], -X[:4]]), tol=0, metric="cosine")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cosine_distances(dtype):
+    X = with_directions(sparse_data("blobs", dtype, n=40, d=8, density=0.5))
+    X[:10] = X[0] * (1 + 1e-3 * datasets.uniform(1, (10, 8)))  # nearly parallel
+    table = distances(X, X[::5], metric="cosine")
+    found = distances(sp.csr_array(X), X[::5], metric="cosine")
+    worst = 1e-6 if dtype == "float32" else 1e-12
+    assert found.dtype == table.dtype
+    assert (np.abs(found - table) <= worst * np.abs(table)).all()
+
+
+def test_rows_of_zeros_have_no_direction():
+    X = sp.csr_array(np.array([[1.0, 0], [0, 2], [0, 0], [0, 0]]))
+    stored = sp.csr_array((np.array([1.0, 2, 0]), np.array([0, 1, 0]), np.array([0, 1, 2, 3, 3])))
+    for matrix in (X, stored):
+        with pytest.raises(ValueError, match=r"X\[2\] is one"):
+            kmeans(matrix, 2, metric="cosine")
 
 
 # ---- the parts

@@ -16,7 +16,7 @@ from kmeans_xp.backends.generic import chosen_block_rows
 from kmeans_xp.exact.means import rounded_means, some_means
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["CsrRows", "SparseBackend"]
+__all__ = ["CsrRows", "SparseBackend", "padded"]
 
 # Scores, or stored values, that a block holds.
 _BLOCK_ENTRIES = 1 << 19
@@ -75,6 +75,17 @@ class CsrRows:
         out = np.zeros((self.shape[0], width), dtype=dtype)
         out[self.row_of_entries(), places] = self.data
         return out
+
+
+def padded(x: CsrRows) -> tuple[np.ndarray, np.ndarray]:
+    """Values and columns of sparse rows, shape (n, L), with zeros appended."""
+    counts = x.counts
+    values = np.zeros((len(counts), int(counts.max(initial=0))), dtype=x.data.dtype)
+    columns = np.zeros(values.shape, dtype=np.int64)
+    each = x.row_of_entries()
+    places = np.arange(len(each)) - x.indptr[each]
+    values[each, places], columns[each, places] = x.data, x.indices
+    return values, columns
 
 
 class SparseBackend(NumpyBackend):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -11,7 +11,15 @@ from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.blocks.survey import survey
 from kmeans_xp.exact.unit import unit_rows
 
-__all__ = ["directions"]
+__all__ = ["directions", "refuse_zero_row"]
+
+
+def refuse_zero_row(row: int) -> NoReturn:
+    """Say that a row has no direction."""
+    raise ValueError(
+        "X must have no row of zeros for metric='cosine', which has no direction; "
+        f"X[{row}] is one (the first such row). Remove such rows first."
+    )
 
 
 def directions(x: Any, dtype: np.dtype[Any]) -> Any:
@@ -41,10 +49,7 @@ def directions(x: Any, dtype: np.dtype[Any]) -> Any:
         rows = backend.host(x, lo, hi, dtype)
         zero = np.flatnonzero(~rows.any(axis=1))
         if zero.size:
-            raise ValueError(
-                "X must have no row of zeros for metric='cosine', which has no direction; "
-                f"X[{lo + zero[0]}] is one (the first such row). Remove such rows first."
-            )
+            refuse_zero_row(lo + int(zero[0]))
         out[lo:hi] = unit_rows(rows)
 
     step = backend.block_rows(n_features, 1)

@@ -104,12 +104,7 @@ def _open_sparse(
         raise ValueError(
             "device='cuda' takes dense arrays, and X is a SciPy sparse matrix; leave device out"
         )
-    if metric.spherical:
-        raise ValueError(
-            "metric='cosine' does not take sparse X; pass X.toarray(), or normalize the rows and "
-            "use the Euclidean metric"
-        )
-    return SparseBlocks(x, w, dtype)
+    return SparseBlocks(x, w, dtype, metric)
 
 
 def _as_cupy(x: Any) -> Any:

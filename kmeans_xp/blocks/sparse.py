@@ -11,13 +11,13 @@ import numpy as np
 from kmeans_xp.backends.sparse import CsrRows, SparseBackend
 from kmeans_xp.blocks.base import Potential
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.sparse_directions import row_cosines, sparse_directions
 from kmeans_xp.blocks.sparse_distances import far_rows, row_distances
 from kmeans_xp.blocks.sparse_nearest import SparseCenters, upper_norms
 from kmeans_xp.blocks.sparse_potential import SparsePotential
 from kmeans_xp.blocks.sparse_survey import csr_rows, survey_rows
 from kmeans_xp.exact.dyadic import Dyadic
-from kmeans_xp.exact.inertia import exact_inertia
-from kmeans_xp.exact.metric import EUCLIDEAN
+from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.sums import ClusterSums
 from kmeans_xp.exact.totals import square_total
 
@@ -38,6 +38,8 @@ class SparseBlocks(MemoryBlocks):
         Validated weights.
     dtype : numpy.dtype
         float32 or float64: the dtype of the centroids.
+    metric : Metric
+        A spherical one computes with a copy of the rows, made of length 1.
 
     Raises
     ------
@@ -48,9 +50,13 @@ class SparseBlocks(MemoryBlocks):
     x: CsrRows
     backend: SparseBackend
 
-    def __init__(self, x: Any, w: np.ndarray | None, dtype: np.dtype[Any]) -> None:
-        self.x, self.w, self.like, self.metric = csr_rows(x), w, np.empty(0), EUCLIDEAN
+    def __init__(
+        self, x: Any, w: np.ndarray | None, dtype: np.dtype[Any], metric: Metric = EUCLIDEAN
+    ) -> None:
+        self.x, self.w, self.like, self.metric = csr_rows(x), w, np.empty(0), metric
         self.dtype = np.dtype(dtype)
+        if metric.spherical:
+            self.x = sparse_directions(self.x, self.dtype)
         self.algorithm = "auto"
         self.n_rows, self.n_features = self.x.shape
         self.backend = SparseBackend(self.x)
@@ -111,7 +117,11 @@ class SparseBlocks(MemoryBlocks):
 
         def fill(bounds: tuple[int, int]) -> None:
             rows = slice(*bounds)
-            distance = row_distances(self.backend, x.take(rows), squares[rows], points, columns)
+            some = x.take(rows)
+            if self.metric.spherical:
+                out[rows] = row_cosines(self.backend, some, points, columns)
+                return
+            distance = row_distances(self.backend, some, squares[rows], points, columns)
             out[rows] = np.ldexp(distance, exponent)
 
         self.backend.map(fill, self.ranges(2 * len(centroids)))
@@ -123,7 +133,8 @@ class SparseBlocks(MemoryBlocks):
         everything = np.arange(self.n_rows)
         with self.session():
             self._add(sums, everything, np.asarray(labels, dtype=np.int32), 1)
-        return exact_inertia(self.squares(self.w is not None), sums, centroids)
+        weighted = self.w is not None
+        return self.metric.inertia(lambda: self.squares(weighted), sums, centroids)
 
     # ---- inside an iteration
 
@@ -131,7 +142,7 @@ class SparseBlocks(MemoryBlocks):
         """Label every row, bring the exact sums up to date; counts changed and rechecked rows."""
         exponent = self.safe_exponent(centroids)
         x = self.scaled(exponent)
-        centers = SparseCenters(self.backend, centroids, exponent)
+        centers = SparseCenters(self.backend, centroids, exponent, self.metric)
         squares = self.squares_of_rows(exponent)
         new = np.empty(self.n_rows, dtype=np.int32)
 
@@ -198,7 +209,7 @@ class SparseBlocks(MemoryBlocks):
         """New centroids; a cluster without weight keeps its old one."""
         assert self._sums is not None
         with self.session():
-            return self.backend.means(self._sums, old)
+            return self.metric.finish(self.backend.means(self._sums, old), self._sums, old)
 
     def _farthest(self, centroids: np.ndarray, count: int) -> np.ndarray:
         """Up to `count` eligible rows by decreasing rn12(|x − c_label|²), ties to the lowest."""

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kmeans_xp.backends.sparse import CsrRows, SparseBackend
+from kmeans_xp.backends.sparse import CsrRows, SparseBackend, padded
 from kmeans_xp.exact.bounds import FLOAT32, FLOAT64, TINY32, TINY64, gamma
+from kmeans_xp.exact.metric import Metric
 from kmeans_xp.exact.ties import ExactNorms, compare_sparse
 
 __all__ = ["SparseCenters", "upper_norms"]
@@ -32,10 +33,13 @@ class SparseCenters:
     centroids : ndarray of float32 or float64, shape (K, D)
     exponent : int
         The passes see rows and centroids times 2**-exponent.
+    metric : Metric
     """
 
-    def __init__(self, backend: SparseBackend, centroids: np.ndarray, exponent: int) -> None:
-        self.backend = backend
+    def __init__(
+        self, backend: SparseBackend, centroids: np.ndarray, exponent: int, metric: Metric
+    ) -> None:
+        self.backend, self.metric = backend, metric
         n_features = centroids.shape[1]
         with np.errstate(all="ignore"):
             scaled = np.ldexp(centroids, -exponent) if exponent else centroids
@@ -43,7 +47,7 @@ class SparseCenters:
         #: lowest index of each distinct centroid
         self.first = _distinct(centroids, squares)
         self.values, self.scaled = centroids[self.first], scaled[self.first]
-        self.half = 0.5 * squares[self.first]
+        self.half = (0.0 if metric.spherical else 0.5) * squares[self.first]
         self.half_error = gamma(n_features + 4, FLOAT64) * self.half + TINY64
         self.sizes = upper_norms(squares[self.first], n_features)
         self.columns, self.bias = backend.packed(self.scaled, -self.half)
@@ -98,7 +102,7 @@ class SparseCenters:
     def _decide(self, x: CsrRows, candidates: np.ndarray) -> np.ndarray:
         """Exact choice among candidates."""
         if self._norms is None:
-            self._norms = ExactNorms(self.values)
+            self._norms = ExactNorms(self.values, counted=not self.metric.spherical)
         which = np.flatnonzero(candidates.any(axis=0))
         ranks = np.zeros(len(self.first), dtype=np.int64)
         ranks[which] = self._norms.ranks(which)
@@ -134,21 +138,10 @@ class SparseCenters:
                 width = int(x.counts[some].max())
                 some = some[: max(1, _ENTRIES // (8 * max(1, width)))]
                 rival = order[some, place]
-                sign = compare_sparse(*_padded(x.take(some)), rival, current[some], self._norms)
+                sign = compare_sparse(*padded(x.take(some)), rival, current[some], self._norms)
                 current[some] = np.where(sign > 0, rival, current[some])
                 lo += len(some)
         return current
-
-
-def _padded(x: CsrRows) -> tuple[np.ndarray, np.ndarray]:
-    """Values and columns of sparse rows, shape (n, L), with zeros appended."""
-    counts = x.counts
-    values = np.zeros((len(counts), int(counts.max(initial=0))), dtype=x.data.dtype)
-    columns = np.zeros(values.shape, dtype=np.int64)
-    each = x.row_of_entries()
-    places = np.arange(len(each)) - x.indptr[each]
-    values[each, places], columns[each, places] = x.data, x.indices
-    return values, columns
 
 
 def _distinct(centroids: np.ndarray, squares: np.ndarray) -> np.ndarray:

@@ -26,10 +26,12 @@ class ExactNorms:
     Parameters
     ----------
     centers : ndarray of float32 or float64, shape (K, D)
+    counted : bool, default True
+        False takes them for zero: products alone decide.
     """
 
-    def __init__(self, centers: np.ndarray) -> None:
-        self.centers = centers
+    def __init__(self, centers: np.ndarray, counted: bool = True) -> None:
+        self.centers, self.counted = centers, counted
         self._known: dict[int, Dyadic] = {}
         size = np.abs(centers)
         smallest = float(np.where(size > 0, size, np.inf).min())
@@ -52,6 +54,8 @@ class ExactNorms:
         return out
 
     def _square(self, k: int) -> Dyadic:
+        if not self.counted:
+            return Dyadic()
         if k not in self._known:
             row = self.centers[k]
             self._known[k] = square_total(row[row != 0])
@@ -95,7 +99,7 @@ def compare_sparse(
     exponent = int(np.frexp(max(largest, float(size.max(initial=0.0))))[1])
     lowest = np.where(size > 0, size, np.inf).min(initial=smallest)
     if np.frexp(lowest)[1] < exponent - _SAFE_BINADES:
-        return _by_all_columns(values, columns, a, b, norms.centers)
+        return _by_all_columns(values, columns, a, b, norms)
     x, near, far = (np.ldexp(v, -exponent) for v in (values, near, far))
     return _signs([*two_product(x, near), *two_product(-x, far)], a, b, -2 * exponent, norms)
 
@@ -108,13 +112,15 @@ def _signs(
 
 
 def _by_all_columns(
-    values: np.ndarray, columns: np.ndarray, a: np.ndarray, b: np.ndarray, centers: np.ndarray
+    values: np.ndarray, columns: np.ndarray, a: np.ndarray, b: np.ndarray, norms: ExactNorms
 ) -> np.ndarray:
     """Row by row on all columns, for values too far apart in size."""
+    centers = norms.centers
     signs = np.zeros(len(values), dtype=np.int8)
     for i in range(len(values)):
         row = np.zeros((1, centers.shape[1]), dtype=centers.dtype)
         stored = values[i] != 0
         row[0, columns[i, stored]] = values[i, stored]
-        signs[i] = compare_scores(row, centers[a[i]][None], centers[b[i]][None])[0]
+        near, far = centers[a[i]][None], centers[b[i]][None]
+        signs[i] = compare_scores(row, near, far, squares=norms.counted)[0]
     return signs

@@ -206,19 +206,19 @@ def sweep(x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums
     up, low = task.bounds or (np.empty(0, dtype=np.float32),) * 2
     ids = task.ids if task.ids[-1] != n_clusters - 1 else task.ids[:0]  # else each is its own
     given = ids, task.norms, np.array(task.terms), task.labels, up, low
+    levels = *(_levels(sums, 2) or _NO_SUMS), owed
     scale, center = x.dtype.type(task.frame.scale), task.frame.center.astype(x.dtype)
     if n_features > _DIRECT:
-        _sweep_tiles(frozen(x), (lo, hi), chosen, (scale, center), centers, offsets, given, out)
-        places: np.ndarray | slice = slice(0, counts[0])
+        view = scale, center
+        _sweep_tiles(frozen(x), (lo, hi), chosen, view, centers, offsets, given, (*out, *levels))
     else:
         width = 2 if n_features <= 2 else -(-n_features // 4) * 4
         points = np.zeros((padded, width), dtype=np.float32)
         points[:n_clusters, :n_features] = centers
         memory = _scratch(numba_sweep.direct_memory(width))
         start = frozen(x), lo, hi, chosen, scale, center, points, offsets, memory
-        levels = _levels(sums, 2) or _NO_SUMS
-        numba_sweep.direct_sweep(*start, *given, *out, *levels, owed)
-        places = owed[: counts[2]]
+        numba_sweep.direct_sweep(*start, *given, *out, *levels)
+    places = owed[: counts[2]]
     return Swept(int(counts[0]), moved[places], old[places], left[: counts[1]])
 
 
@@ -230,26 +230,28 @@ def _sweep_tiles(
     centers: np.ndarray,
     offsets: np.ndarray,
     given: tuple[np.ndarray, ...],
-    out: tuple[np.ndarray, ...],
+    out: tuple[Any, ...],
 ) -> None:
-    """Scores by BLAS, a tile of rows at a time; `offsets` are padded to a multiple of four."""
+    """Products by BLAS, or by a kernel for few centroids, a tile of rows at a time."""
     n_clusters, n_features = centers.shape
-    tile = _tile_rows(n_clusters, n_features)
     padded = len(offsets)
+    few = n_clusters <= _FEW_CENTERS
+    tile = kernels.BLOCK if few else _tile_rows(n_clusters, n_features)
     memory = _scratch((padded + n_features) * tile)
-    memory[n_clusters * tile : padded * tile] = 0
+    products = memory[: padded * tile].reshape(padded, tile)
+    products[n_clusters:] = 0
+    if few:
+        points = np.zeros((padded, n_features), dtype=np.float32)
+        points[:n_clusters] = centers
+    framed = memory[padded * tile :].reshape(tile, n_features)
     for at in range(bounds[0], bounds[1], tile):
-        count = min(tile, bounds[1] - at)
-        products = memory[: padded * count].reshape(padded, count)
-        if count < tile:
-            products[n_clusters:] = 0
-        framed = memory[padded * tile :][: count * n_features].reshape(count, n_features)
-        numba_sweep.frame_tile(x, at, rows, *view, framed)
-        if n_clusters <= _FEW_CENTERS:
-            kernels.turn(np.matmul(framed, centers.T), products)
+        n = min(tile, bounds[1] - at)
+        if few:
+            numba_sweep.few_products(x, at, n, rows, *view, points, products)
         else:
-            np.matmul(centers, framed.T, out=products[:n_clusters])
-        numba_sweep.tile_sweep(products, at, rows, offsets, *given, *out)
+            numba_sweep.frame_tile(x, at, rows, *view, framed[:n])
+            np.matmul(centers, framed[:n].T, out=products[:n_clusters, :n])
+        numba_sweep.tile_sweep(products, x, at, n, rows, offsets, *given, *out)
 
 
 def frame(x: np.ndarray, view: Frame, out: np.ndarray | None = None) -> np.ndarray:

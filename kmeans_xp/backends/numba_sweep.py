@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.jit import jit, score_jit
+from kmeans_xp.backends.jit import jit, score_jit, sum_jit
 from kmeans_xp.backends.numba_kernels import BLOCK, LOWEST, keep_products, score_block
 
-__all__ = ["direct_memory", "direct_sweep", "frame_tile", "move", "tile_sweep"]
+__all__ = ["direct_memory", "direct_sweep", "few_products", "frame_tile", "move", "tile_sweep"]
 
 
 # Rows of so few features are faster added one value at a time.
@@ -326,7 +326,9 @@ def direct_sweep(
 @score_jit
 def tile_sweep(
     products: Any,
+    x: Any,
     at: Any,
+    n: Any,
     rows: Any,
     bias: Any,
     ids: Any,
@@ -339,13 +341,64 @@ def tile_sweep(
     old: Any,
     left: Any,
     counts: Any,
+    unit: Any,
+    step: Any,
+    depth: Any,
+    s0: Any,
+    s1: Any,
+    s2: Any,
+    sizes: Any,
+    owed: Any,
 ) -> None:
-    """Assign the rows whose products with all centroids BLAS has formed, shape (K, n)."""
+    """Assign n rows whose products with all centroids are there, shape (K, n or more)."""
     state = np.empty(3 * BLOCK, np.float32)
     _reset(state)
     keep_products(products, bias, state)
     task, out = (ids, norms, terms, labels, up, low), (moved, old, left, counts)
-    _settle(state, products.shape[1], at, rows, task, out, _work())
+    done = counts[0]
+    _settle(state, n, at, rows, task, out, _work())
+    if counts[0] > done:
+        parts, rest = np.empty((3, x.shape[1]), np.int64), np.empty(x.shape[1])
+        sums = unit, step, depth, s0, s1, s2, sizes, parts, rest
+        counts[2] = _move(x, moved, old, done, counts[0], labels, sums, owed, counts[2])
+
+
+@sum_jit
+def _dot_four(rows: Any, centers: Any, k: Any, products: Any, r: Any) -> None:
+    """Products of four rows with the centroids k to k + 3."""
+    zero = np.float32(0)
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = zero
+    c0 = c1 = c2 = c3 = d0 = d1 = d2 = d3 = zero
+    for j in range(rows.shape[1]):
+        x0, x1, x2, x3 = rows[0, j], rows[1, j], rows[2, j], rows[3, j]
+        y0, y1, y2, y3 = centers[k, j], centers[k + 1, j], centers[k + 2, j], centers[k + 3, j]
+        a0, a1, a2, a3 = a0 + x0 * y0, a1 + x0 * y1, a2 + x0 * y2, a3 + x0 * y3
+        b0, b1, b2, b3 = b0 + x1 * y0, b1 + x1 * y1, b2 + x1 * y2, b3 + x1 * y3
+        c0, c1, c2, c3 = c0 + x2 * y0, c1 + x2 * y1, c2 + x2 * y2, c3 + x2 * y3
+        d0, d1, d2, d3 = d0 + x3 * y0, d1 + x3 * y1, d2 + x3 * y2, d3 + x3 * y3
+    for i, (a, b, c, d) in enumerate(
+        ((a0, b0, c0, d0), (a1, b1, c1, d1), (a2, b2, c2, d2), (a3, b3, c3, d3))
+    ):
+        products[k + i, r], products[k + i, r + 1] = a, b
+        products[k + i, r + 2], products[k + i, r + 3] = c, d
+
+
+@jit
+def few_products(
+    x: Any, at: Any, n: Any, rows: Any, scale: Any, center: Any, centers: Any, products: Any
+) -> None:
+    """Products of rows, framed on the way, with a few centroids (a multiple of four of them).
+
+    `products` has room for a multiple of four rows.
+    """
+    four = np.zeros((4, x.shape[1]), np.float32)
+    for r in range(0, n, 4):
+        for i in range(min(4, n - r)):
+            row = rows[at + r + i] if len(rows) else at + r + i
+            for j in range(x.shape[1]):
+                four[i, j] = np.float32(x[row, j] * scale - center[j])
+        for k in range(0, len(centers), 4):
+            _dot_four(four, centers, k, products, r)
 
 
 @jit

@@ -15,12 +15,11 @@ import numpy as np
 
 from kmeans_xp.assignment import Assigned, Centers
 from kmeans_xp.backends import Backend
+from kmeans_xp.backends.generic import Own
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 
 __all__ = ["Bounds", "Drift", "bound_terms"]
 
-_TINY = np.float32(2.0**-100)
-_UP = np.float32(1 + 2.0**-22)
 # Distances between centroids are worth their cost up to this many of them.
 _MOST_PAIRS = 2048
 
@@ -94,8 +93,10 @@ class Bounds:
         backend : Backend
         x : array, shape (N, D)
             The data.
-        rows, labels : ndarray, shape (n,)
-            Indices of the rows, and their labels.
+        rows : ndarray of int64, shape (n,)
+            Indices of the rows.
+        labels : ndarray of int32, shape (N,)
+            Labels of all rows.
         centers : Centers
         half : ndarray, shape (K,)
             `Drift.half`.
@@ -105,16 +106,9 @@ class Bounds:
         ndarray of int64
             The rows that are still open.
         """
-        measured, size = backend.own_distances(x, rows, labels, centers.frame, centers.points)
-        # the roundings of centroid and row
-        off = centers.errors[labels] + 4 * FLOAT32 * size.astype(np.float64)
         grow = 1 + 2 * gamma(centers.values.shape[1] + 6, FLOAT32) + 2.0**-20
-        bound = ((measured + off) * grow + _TINY).astype(np.float32)
-        if centers.spread:
-            bound = np.sqrt(np.square(bound) + np.float32(centers.spread)) * _UP  # see `renew`
-        upper = np.fmin(bound, self.upper[rows])
-        self.upper[rows] = upper
-        return rows[~(upper < np.maximum(self.lower[rows], half[labels]))]
+        own = Own(centers.frame, centers.points, centers.errors, grow, centers.spread)
+        return backend.tighten(x, rows, labels, own, self.upper, self.lower, half)
 
     def renew(
         self,

@@ -13,7 +13,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `lowered(...)`         rows that new k-means++ centres bring closer, or None
 `age(...)`             let pruning bounds give way
 `renew(...)`           take pruning bounds from scores
-`own_distances(...)`   distances of rows to their own centroids
+`tighten(...)`         measure rows against their own centroids
 `cluster_sums(...)`    exact sums of some rows in levels (`exact.sums`)
 `move_rows(...)`       move rows from the sums of their old clusters to those of their labels
 `cross(rows, centers)`  products of rows with a few centres

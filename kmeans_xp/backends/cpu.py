@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kmeans_xp.backends.generic import Backend, Frame, Swept, Task, Tile, _upper_norms, quiet
+from kmeans_xp.backends.generic import Backend, Frame, Own, Swept, Task, Tile, _upper_norms, quiet
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
 
@@ -235,15 +235,22 @@ class NumpyBackend(Backend):
 
         return numba_bounds.renew(upper, lower, rows, score, lead, certified, norms, terms)
 
-    def own_distances(
-        self, x: np.ndarray, rows: np.ndarray, labels: np.ndarray, frame: Frame, points: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Float32 distances of framed rows to their own points, and norms of the rows."""
+    def tighten(
+        self,
+        x: np.ndarray,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        own: Own,
+        upper: np.ndarray,
+        lower: np.ndarray,
+        half: np.ndarray,
+    ) -> np.ndarray:
+        """Measure the distances of rows to their own centroids; returns those still open."""
         if self._fast is None or not self._fast.suits(x):
-            return super().own_distances(x, rows, labels, frame, points)
+            return super().tighten(x, rows, labels, own, upper, lower, half)
         from kmeans_xp.backends import numba_bounds
 
-        return numba_bounds.measure(x, rows, labels, frame, points)
+        return numba_bounds.tighten(x, rows, labels, own, upper, lower, half)
 
     def squares(
         self,

@@ -39,8 +39,6 @@ _SMALL_ROWS = 96
 _SCORE_BYTES = 1 << 19
 # Levels of the exact sums that the kernel knows.
 _LEVELS = 3
-# Powers of two that scaling may use.
-_RANGE = 1000
 
 
 _local = threading.local()
@@ -153,16 +151,13 @@ def suits(x: np.ndarray) -> bool:
 
 def _levels(sums: ClusterSums | None, depth: int) -> tuple[Any, ...] | None:
     """What kernels need of sums with `depth` levels or more; None if they cannot add to them."""
-    if sums is None:
-        return None
-    grid = sums.grid
-    shift = grid.bits - grid.exponents
-    if grid.wide or sums.weighted or (np.abs(shift) > _RANGE).any():
+    units = None if sums is None or sums.weighted else sums.grid.units
+    if sums is None or units is None:
         return None
     sums.value_level(depth - 1)
     levels = sums.values[:_LEVELS]
     padded = levels + levels[:1] * (_LEVELS - len(levels))
-    return np.ldexp(1.0, shift), 2.0**grid.bits, len(levels), *padded, sums.weights[0]
+    return units, 2.0**sums.grid.bits, len(levels), *padded, sums.weights[0]
 
 
 _NOTHING = np.zeros((1, 1), dtype=np.int64)

@@ -16,10 +16,20 @@ from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["Backend", "Frame", "Swept", "Task", "Tile", "chosen_block_rows", "has_float64"]
+__all__ = [
+    "Backend",
+    "Frame",
+    "Own",
+    "Swept",
+    "Task",
+    "Tile",
+    "chosen_block_rows",
+    "has_float64",
+]
 
 # Float32 factors that turn the rounding of one operation upwards and downwards.
 _UP = np.float32(1 + 2.0**-22)
+_TINY = np.float32(2.0**-100)
 _DOWN = np.float32(1 - 2.0**-22)
 # Values worked on at a time, so that the helpers stay in cache.
 _CACHED = 1 << 13
@@ -81,6 +91,30 @@ class Task:
     labels: np.ndarray
     terms: tuple[float, float, float, float, float, float, float]
     bounds: tuple[np.ndarray, np.ndarray] | None
+
+
+@dataclass(frozen=True)
+class Own:
+    """What measuring rows against their own centroids takes.
+
+    Attributes
+    ----------
+    frame : Frame
+    points : ndarray of float32, shape (K, D)
+        Centroids in the frame.
+    errors : ndarray of float64, shape (K,)
+        How far each point is from its centroid, at most.
+    grow : float
+        Factor that covers the rounding of a float32 distance.
+    spread : float
+        Added to the square of a distance (`assignment.Centers.spread`).
+    """
+
+    frame: Frame
+    points: np.ndarray
+    errors: np.ndarray
+    grow: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -321,14 +355,47 @@ class Backend:
         upper[rows] = np.where(certified, above, np.inf)
         lower[rows] = np.where(certified, np.clip(below, 0, 1e30), 0)
 
-    def own_distances(
-        self, x: Any, rows: np.ndarray, labels: np.ndarray, frame: Frame, points: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Float32 distances of framed rows to their own points, and norms of the rows."""
-        framed = to_numpy(self.frame_rows(x, rows, frame))[: len(rows)]
-        difference = framed - points[labels]
-        distance = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-        return distance, np.sqrt(np.einsum("ij,ij->i", framed, framed))
+    def tighten(
+        self,
+        x: Any,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        own: Own,
+        upper: np.ndarray,
+        lower: np.ndarray,
+        half: np.ndarray,
+    ) -> np.ndarray:
+        """Measure the distances of rows to their own centroids; returns those still open.
+
+        Parameters
+        ----------
+        x : array, shape (N, D)
+        rows : ndarray of int64, shape (n,)
+        labels : ndarray of int32, shape (N,)
+        own : Own
+        upper, lower : ndarray of float32, shape (N,)
+            Bounds; the upper ones are brought down.
+        half : ndarray of float32, shape (K,)
+            See `pruning.Drift`.
+        """
+        still = []
+        step = self.block_rows(x.shape[1], 16)
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step]
+            label = labels[some]
+            framed = to_numpy(self.frame_rows(x, some, own.frame))[: len(some)]
+            difference = framed - own.points[label]
+            distance = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+            size = np.sqrt(np.einsum("ij,ij->i", framed, framed))
+            # the roundings of centroid and row
+            off = own.errors[label] + 4 * FLOAT32 * size.astype(np.float64)
+            bound = ((distance + off) * own.grow + _TINY).astype(np.float32)
+            if own.spread:
+                bound = np.sqrt(np.square(bound) + np.float32(own.spread)) * _UP
+            bound = np.fmin(bound, upper[some])
+            upper[some] = bound
+            still.append(some[~(bound < np.maximum(lower[some], half[label]))])
+        return np.concatenate(still) if still else rows
 
     def cluster_sums(
         self,

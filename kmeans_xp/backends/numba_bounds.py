@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.generic import Frame
+from kmeans_xp.backends.generic import Frame, Own
 from kmeans_xp.backends.jit import frozen, jit, sum_jit
+from kmeans_xp.exact.bounds import FLOAT32
 
-__all__ = ["age", "measure", "renew", "warmup"]
+__all__ = ["age", "renew", "tighten", "warmup"]
 
 _UP = np.float32(1 + 2.0**-22)
 _DOWN = np.float32(1 - 2.0**-22)
@@ -62,46 +63,66 @@ def age(
 
 
 @sum_jit
-def _measure(
-    x: Any, rows: Any, labels: Any, scale: Any, center: Any, points: Any, out: Any
-) -> None:
-    """Squared distances of framed rows to their own points, and their squared norms."""
+def _measure(x: Any, row: Any, scale: Any, center: Any, points: Any, k: Any) -> Any:
+    """Squared distance of a framed row to a point, and its squared norm."""
+    distance = np.float32(0)
+    size = np.float32(0)
+    for j in range(x.shape[1]):
+        value = np.float32(x[row, j] * scale - center[j])
+        difference = value - points[k, j]
+        distance += difference * difference
+        size += value * value
+    return distance, size
+
+
+@jit
+def _tighten(
+    x: Any,
+    rows: Any,
+    labels: Any,
+    scale: Any,
+    center: Any,
+    points: Any,
+    errors: Any,
+    grow: Any,
+    spread: Any,
+    upper: Any,
+    lower: Any,
+    half: Any,
+    out: Any,
+) -> Any:
+    """Bring the upper bounds of rows down; those that are still open go to `out`."""
+    count = 0
     for i in range(len(rows)):
-        row, k = rows[i], labels[i]
-        distance = np.float32(0)
-        size = np.float32(0)
-        for j in range(x.shape[1]):
-            value = np.float32(x[row, j] * scale - center[j])
-            difference = value - points[k, j]
-            distance += difference * difference
-            size += value * value
-        out[0, i] = distance
-        out[1, i] = size
+        row = rows[i]
+        k = labels[row]
+        square, size = _measure(x, row, scale, center, points, k)
+        # the roundings of centroid and row
+        off = errors[k] + 4 * FLOAT32 * np.sqrt(np.float64(size)) * (1 + 2.0**-20)
+        bound = np.float32((np.sqrt(np.float64(square)) + off) * grow + 2.0**-100)
+        if spread > 0:
+            bound = np.sqrt(bound * bound + np.float32(spread)) * _UP
+        if bound < upper[row]:
+            upper[row] = bound
+        out[count] = row
+        count += not upper[row] < max(lower[row], half[k])
+    return count
 
 
-def measure(
-    x: np.ndarray, rows: np.ndarray, labels: np.ndarray, view: Frame, points: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of rows to their own points and norms of the rows, in float32.
-
-    Parameters
-    ----------
-    x : ndarray of float32 or float64, shape (N, D)
-        Data that `cpu_numba.suits`.
-    rows, labels : ndarray, shape (n,)
-    view : Frame
-    points : ndarray of float32, shape (K, D)
-        Scaled and centred.
-
-    Returns
-    -------
-    distance, size : ndarray of float32, shape (n,)
-    """
-    out = np.empty((2, len(rows)), dtype=np.float32)
-    scale, center = x.dtype.type(view.scale), view.center.astype(x.dtype)
-    _measure(frozen(x), rows, labels, scale, center, frozen(points), out)
-    np.sqrt(out, out=out)
-    return out[0], out[1]
+def tighten(
+    x: np.ndarray,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    own: Own,
+    upper: np.ndarray,
+    lower: np.ndarray,
+    half: np.ndarray,
+) -> np.ndarray:
+    """Measure rows of data that `cpu_numba.suits` against their centroids; `Backend.tighten`."""
+    out = np.empty(len(rows) + 1, dtype=np.int64)
+    scale, center = x.dtype.type(own.frame.scale), own.frame.center.astype(x.dtype)
+    place = scale, center, frozen(own.points), own.errors, own.grow, own.spread
+    return out[: _tighten(frozen(x), rows, labels, *place, upper, lower, half, out)]
 
 
 @jit
@@ -153,8 +174,7 @@ def warmup() -> None:
     age(one.copy(), one.copy(), labels, one, one, one)
     sure = np.ones(1, dtype=bool)
     renew(one.copy(), one.copy(), slice(0, 1), one, one, sure, one, (0.0, 0.0, 1.0, 0.0, 1.0))
-    view = Frame(1.0, one)
+    own = Own(Frame(1.0, one), one[:, None], np.zeros(1), 1.0, 0.0)
     for dtype in (np.float32, np.float64):
-        measure(
-            np.ones((1, 1), dtype=dtype), np.zeros(1, dtype=np.int64), labels, view, one[:, None]
-        )
+        x = np.ones((1, 1), dtype=dtype)
+        tighten(x, np.zeros(1, dtype=np.int64), labels, own, one.copy(), one.copy(), one)

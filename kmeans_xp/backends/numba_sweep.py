@@ -123,9 +123,9 @@ def _keep_bounds(state: Any, n: Any, at: Any, rows: Any, up: Any, low: Any) -> N
 def _turn_listed(x: Any, rows: Any, scale: Any, center: Any, block: Any) -> None:
     """Frame the listed rows and bring them into a block, feature by feature."""
     for r in range(len(rows)):
-        row = x[rows[r]]
-        for q in range(len(row)):
-            block[q * BLOCK + r] = np.float32(row[q] * scale - center[q])
+        row = np.uint64(rows[r])
+        for q in range(x.shape[1]):
+            block[q * BLOCK + r] = np.float32(x[row, q] * scale - center[q])
 
 
 @score_jit

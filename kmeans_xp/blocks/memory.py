@@ -340,16 +340,12 @@ class MemoryBlocks:
         if self._bounds is not None and drift is not None:
             still = self._bounds.age(self.backend, lo, hi, self._labels[lo:hi], drift)
             if len(still) < _MOST_ROWS * (hi - lo):
-                step = self.backend.block_rows(self.n_features, len(centers.first))
-                for i in range(0, len(still), step):
-                    some = still[i : i + step]
-                    if len(centers.first) >= _TIGHTEN:
-                        own = self._labels[some]
-                        some = self._bounds.tighten(
-                            self.backend, self.x, some, own, centers, drift.half
-                        )
-                    if some.size:
-                        yield some
+                if len(centers.first) >= _TIGHTEN:
+                    still = self._bounds.tighten(
+                        self.backend, self.x, still, self._labels, centers, drift.half
+                    )
+                if still.size:
+                    yield still
                 return
         yield slice(lo, hi)
 
@@ -357,7 +353,7 @@ class MemoryBlocks:
         """Ranges of several blocks each: enough of them to keep all threads busy."""
         step = self.backend.block_rows(self.n_features, n_clusters)
         blocks = -(-self.n_rows // step)
-        size = step * max(1, min(blocks // (8 * self.backend.n_threads), _BATCH_ROWS // step))
+        size = step * max(1, min(blocks // (4 * self.backend.n_threads), _BATCH_ROWS // step))
         return [(lo, min(lo + size, self.n_rows)) for lo in range(0, self.n_rows, size)]
 
     def _add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:

@@ -8,6 +8,7 @@ the same result.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ __all__ = ["ClusterSums", "Grid", "square_sum"]
 # Exponents farther apart than this are handled in bands, so that products neither under- nor
 # overflow.
 _BAND = 400
+# Powers of two that scaling in one step may use.
+_RANGE = 1000
 # Values worked on at a time, so that the helpers stay in cache.
 _CACHED = 1 << 14
 # Up to this many clusters a matrix product with zeros and ones sums faster than sorting.
@@ -79,6 +82,17 @@ class Grid:
         )
         wide = 2 * spread + weight_spread > 850
         return cls(exponents, weight_exponent, bits, rows, narrow, wide)
+
+    @functools.cached_property
+    def units(self) -> np.ndarray | None:
+        """What a value is multiplied by to count the units of the first level, a column.
+
+        None where float64 does not hold it safely.
+        """
+        shift = self.bits - self.exponents
+        if self.wide or (np.abs(shift) > _RANGE).any():
+            return None
+        return np.ldexp(1.0, shift)
 
     def value_terms(self, x: np.ndarray, w: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
         """Cut w·x into levels: yields (level, integers) for float64 x of shape (n, D)."""

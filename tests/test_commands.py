@@ -12,6 +12,7 @@ import pytest
 
 from kmeans_xp import KMeans, fingerprint, kmeans, load_model, predict, save_model, select_k
 from kmeans_xp.io import read_array
+from kmeans_xp.models import write_model
 
 from .datasets import blobs
 from .test_cli import PNG, call, found_hash
@@ -184,6 +185,28 @@ def test_predict_of_other_features(data, tmp_path, capsys):
     code, text, err = call(capsys, "predict", tmp_path / "model.safetensors", data)
     assert (code, text) == (1, "")
     assert "centroids must have shape" in err
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"columns": 3},
+        {"columns": [1]},
+        {"array": 1},
+        {"mean": np.zeros(3)},
+        {"mean": "a", "scale": "b"},
+        {"mean": np.zeros((3, 1)), "scale": np.zeros((3, 1))},
+        {"mean": np.zeros(2), "scale": np.ones(2)},
+        {"metric": 2},
+        {"metric": "manhattan"},
+    ],
+)
+def test_predict_with_a_preparation_that_is_nonsense(data, tmp_path, extra, capsys):
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        write_model(kmeans(X, 3, random_state=0), file, extra=extra)
+    code, text, err = call(capsys, "predict", tmp_path / "model.safetensors", data)
+    assert (code, text) == (1, "")
+    assert err.startswith("error: ")
 
 
 def test_fit_leaves_a_model_for_python(data, tmp_path, capsys):

@@ -112,6 +112,12 @@ def test_other_shapes_are_refused(shape, message):
         ClusterDisplay.from_predictions(np.zeros(shape), np.zeros(5, dtype=int))
 
 
+def test_sparse_matrices_are_refused():
+    sparse = pytest.importorskip("scipy.sparse").csr_array(X)
+    with pytest.raises(TypeError, match=r"X is a sparse matrix.*pass X.toarray\(\)"):
+        ClusterDisplay.from_predictions(sparse, np.zeros(90, dtype=int))
+
+
 def test_labels_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"each of the 90 rows of X, got shape \(89,\)"):
         ClusterDisplay.from_predictions(X, np.zeros(89, dtype=int))

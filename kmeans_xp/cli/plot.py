@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from kmeans_xp.cli import options as opt
-from kmeans_xp.cli.app import app, guarded, need, note
+from kmeans_xp.cli.app import CommandError, app, guarded, need, note
 from kmeans_xp.cli.results import write_all
 from kmeans_xp.cli.rows import Rows, cluster, read_rows
 from kmeans_xp.history import History
+from kmeans_xp.selection import select_k
 
 __all__ = ["Kind", "plot"]
 
@@ -94,8 +95,11 @@ def _draw(
 
     X = rows.values
     if kind is Kind.ELBOW:
-        results = [cluster(X, n, **options) for n in range(1, min(k, len(X)) + 1)]
-        displays.ElbowDisplay.from_results(results, ax=ax)
+        if options.pop("metric") != "euclidean":
+            raise CommandError("the elbow is that of --metric euclidean alone")
+        found = select_k(X, range(1, min(k, len(X)) + 1), **options)
+        note(f"k = {found.k}: {found.reason}")
+        displays.ElbowDisplay.from_selection(found, criteria=["inertia"], ax=ax)
         return
     history = History() if kind is Kind.CONVERGENCE else None
     result = cluster(X, k, callback=history, **options)

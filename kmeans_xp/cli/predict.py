@@ -17,7 +17,7 @@ from kmeans_xp.cli.results import write_all
 from kmeans_xp.cli.rows import prepared, read_rows
 from kmeans_xp.functional import predict as assign
 from kmeans_xp.io import SUFFIXES, read_array, write_csv, write_npy
-from kmeans_xp.models import read_model
+from kmeans_xp.models import ModelError, read_model
 from kmeans_xp.result import KMeansResult
 
 __all__ = ["predict"]
@@ -75,15 +75,31 @@ def _model(path: Path) -> tuple[Any, dict[str, Any]]:
         centroids = read_array(path, note)
         return KMeansResult(None, centroids, 0.0, 0, True), {}
     try:
-        return read_model(path)
+        model, kept = read_model(path)
     except OSError as error:
         raise CommandError(sentence(error)) from error
+    _check_preparation(path, kept)
+    return model, kept
+
+
+def _check_preparation(path: Path, kept: dict[str, Any]) -> None:
+    columns, array = kept.get("columns"), kept.get("array")
+    named = columns is None or (
+        isinstance(columns, list) and all(isinstance(name, str) for name in columns)
+    )
+    numbers = [kept.get("mean"), kept.get("scale")]
+    scaled = all(isinstance(part, np.ndarray) and part.ndim == 1 for part in numbers)
+    known = isinstance(kept.get("metric", ""), str) and isinstance(array, str | None)
+    if not named or not known or not (scaled or numbers == [None, None]):
+        raise ModelError(f"{path}: does not say soundly how its rows are prepared")
 
 
 def _labels(model: Any, X: np.ndarray, kept: dict[str, Any], device: str | None) -> np.ndarray:
     if isinstance(model, KMeansResult):
         metric = kept.get("metric", "euclidean")
         found = assign(X, model.centroids, metric=metric, device=device)
+    elif device is not None:
+        raise CommandError("--device cuda is for models of fit and results; this is an estimator")
     else:
         found = model.predict(X)
     return to_numpy(found)

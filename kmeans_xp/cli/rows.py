@@ -61,6 +61,11 @@ def prepared(values: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:
     """Apply the mean and the scale of a preparation."""
     if preparation.get("scale") is None:
         return values
+    if values.ndim != 2 or values.shape[1:] != preparation["scale"].shape:
+        raise CommandError(
+            f"the rows have shape {values.shape} and the model was fitted on "
+            f"{len(preparation['scale'])} features"
+        )
     scaled = (values - preparation["mean"]) / preparation["scale"]
     narrow = values.dtype in (np.float16, np.float32)
     return np.asarray(scaled, dtype=np.float32 if narrow else np.float64)

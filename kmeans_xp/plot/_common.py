@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
-from kmeans_xp.backends.convert import from_numpy, to_numpy
+from kmeans_xp.backends.convert import from_numpy, is_sparse, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +68,8 @@ def sampled(n_rows: int, most: int | None) -> np.ndarray | None:
 
 def host_rows(x: Any, rows: np.ndarray | None) -> np.ndarray:
     """Bring some rows to the host; on a device only those are copied."""
+    if is_sparse(x):
+        raise TypeError("X is a sparse matrix, and pictures take dense arrays; pass X.toarray()")
     if rows is None:
         return host(x)
     if is_array_api_obj(x) and not isinstance(x, np.ndarray):

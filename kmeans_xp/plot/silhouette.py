@@ -108,7 +108,7 @@ class SilhouetteDisplay:
         known = check_labels(labels, shape[0], None)
         rows = sampled(shape[0], max_rows)
         if rows is not None:
-            X, known = host_rows(X, rows), known[rows]
+            X, known = host_rows(X, rows), known[rows]  # the rest stays where it is
         values = host(silhouette_samples(X, known, metric=metric)).astype(np.float64)
         return cls(values, known, n_total=shape[0]).plot(ax=ax, **kwargs)
 

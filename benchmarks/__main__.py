@@ -8,7 +8,7 @@ import sys
 NAMES = {
     "bits": "one hash per data set over libraries, backends, block sizes and threads",
     "memory": "peak memory of a fit against its limit",
-    "cpu": "one iteration against scikit-learn",
+    "cpu": "iterations, whole fits and seeding against scikit-learn and faiss",
     "batch": "many problems in one call, and product quantisation",
     "minibatch": "mini-batches against scikit-learn",
     "gpu": "one iteration against other libraries on the GPU",

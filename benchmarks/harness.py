@@ -45,6 +45,7 @@ PACKAGES = (
     "numba",
     "scipy",
     "scikit-learn",
+    "faiss-cpu",
     "torch",
     "jax",
     "cupy-cuda12x",

@@ -193,7 +193,8 @@ class Assigned:
     labels : ndarray of int32, shape (n,)
         Nearest centroid of each row.
     score, lead : ndarray of float32, shape (n,), or None
-        Fast score of the best centroid and its lead over the second best; None with one centroid.
+        Fast score of the best centroid and its lead over the second best (at least); None with one
+        centroid.
     certified : ndarray of bool, shape (n,)
         Rows whose score and lead are within the bound and decided the label.
     """
@@ -211,6 +212,7 @@ def assign_rows(
     norms: np.ndarray,
     centers: Centers,
     dtype: np.dtype[Any],
+    tight: bool = True,
 ) -> Assigned:
     """Nearest centroid of some rows, exactly; ties go to the lowest index.
 
@@ -226,6 +228,8 @@ def assign_rows(
     centers : Centers
     dtype : numpy.dtype
         Working dtype of rows on the host.
+    tight : bool, default True
+        Whether leads must be measured where a certificate needs less.
     """
     size = norms[rows]
     if len(centers.values) == 1:
@@ -233,7 +237,7 @@ def assign_rows(
         return Assigned(labels, None, None, np.ones(len(size), dtype=bool))
     bound = centers.slope, centers.offset, centers.limit
     nearest, score, lead, certified = backend.nearest(
-        x, rows, size, centers.frame, centers.tile, bound
+        x, rows, size, centers.frame, centers.tile, bound, tight
     )
     left = np.flatnonzero(~certified)
     step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
@@ -241,7 +245,9 @@ def assign_rows(
         some = left[i : i + step]
         which = some + rows.start if isinstance(rows, slice) else rows[some]
         nearest[some] = resolve(backend.gather(x, which, dtype), centers)
-    return Assigned(centers.first[nearest], score, lead, certified)
+    if len(centers.first) <= centers.first[-1]:  # some centroids are equal
+        nearest = centers.first[nearest]
+    return Assigned(nearest, score, lead, certified)
 
 
 def settle_left(

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from kmeans_xp.backends import cpu_numpy
 from kmeans_xp.backends.generic import Backend, Frame, Own, Swept, Task, Tile, _upper_norms, quiet
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
@@ -24,6 +25,8 @@ __all__ = ["NumpyBackend", "kernels_allowed", "thread_count"]
 _SMALL = 1 << 14
 # The kernels carry the index of a centroid as float32.
 _MOST_CENTERS = 1 << 24
+# Rows a block of the pass without kernels: enough to make light of the interpreter.
+_MOST_PASS_ROWS = 1 << 16
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -125,17 +128,23 @@ class NumpyBackend(Backend):
 
         return list(pool.map(quietly, items))
 
+    def pass_rows(self, n_features: int, n_clusters: int) -> int:
+        """Rows a block of the fast pass: without kernels it works in tiles of its own."""
+        if self._fast is not None or "KMEANS_XP_BLOCK_ROWS" in os.environ:
+            return self.block_rows(n_features, n_clusters)
+        return int(np.clip(self.preferred_scores // n_features, 64, _MOST_PASS_ROWS))
+
     def host(self, x: np.ndarray, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows lo..hi in the working dtype (a view where it is that already)."""
         return x[lo:hi].astype(dtype, copy=False)
 
     def gather(self, x: np.ndarray, rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows with the given indices in the working dtype."""
-        return x[rows].astype(dtype, copy=False)
+        return cpu_numpy.take(x, rows).astype(dtype, copy=False)
 
     def frame_rows(self, x: np.ndarray, rows: slice | np.ndarray, frame: Frame) -> np.ndarray:
         """Rows, scaled and centred, float32."""
-        block = x[rows]
+        block = cpu_numpy.take(x, rows)
         if self._fast is not None and self._fast.suits(block):
             compiled: np.ndarray = self._fast.frame(block, frame)
             return compiled
@@ -158,14 +167,10 @@ class NumpyBackend(Backend):
         if self._fast is not None and len(tile.bias) < _MOST_CENTERS:
             best, score, lead = self._fast.top_two(rows, tile.centers, tile.bias)
             return best, score, lead
-        scores = rows @ tile.centers.T
-        scores += tile.bias
-        every = np.arange(len(rows))
-        best = scores.argmax(axis=1)
-        score = scores[every, best]
-        scores[every, best] = np.finfo(np.float32).min
-        lead = score - scores[every, scores.argmax(axis=1)]
-        return best.astype(np.int32), score, lead
+        frame = Frame(1.0, np.zeros(rows.shape[1], dtype=np.float32))
+        none = np.zeros(len(rows), dtype=np.float32)
+        bound = (0.0, 0.0, np.inf)
+        return cpu_numpy.nearest(rows, slice(0, len(rows)), none, frame, tile, bound, True)[:3]
 
     def lowered(
         self,
@@ -192,14 +197,15 @@ class NumpyBackend(Backend):
         frame: Frame,
         tile: Tile,
         bound: tuple[float, float, float],
+        tight: bool = True,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Best score of some rows: index, score, lead over the second, and its certificate."""
         few = len(tile.bias) < _MOST_CENTERS
         if self._fast is not None and few and self._fast.suits(x):
-            block = x[rows]
+            block = cpu_numpy.take(x, rows)
             best, score, lead = self._fast.framed_top_two(block, frame, tile.centers, tile.bias)
             return best, score, lead, self._fast.certified(lead, norms, *bound)
-        return super().nearest(x, rows, norms, frame, tile, bound)
+        return cpu_numpy.nearest(x, rows, norms, frame, tile, bound, tight)
 
     def age(
         self,
@@ -278,7 +284,7 @@ class NumpyBackend(Backend):
         sign: int,
     ) -> None:
         """Add rows to exact sums, grouped by label."""
-        sums.add(x[rows], w, labels, sign)
+        sums.add(cpu_numpy.take(x, rows), w, labels, sign)
 
     def sweep(
         self, x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums | None
@@ -298,11 +304,16 @@ class NumpyBackend(Backend):
         labels: np.ndarray,
         sums: ClusterSums,
     ) -> None:
-        """Move rows between exact sums: by compiled kernels, else grouped by label."""
+        """Move rows between exact sums: by compiled kernels, else both sides at once."""
         if self._fast is not None and w is None and self._fast.suits(x):
             left = self._fast.move_rows(x, rows, old, labels, sums)
             rows, old = rows[left], old[left]
-        super().move_rows(x, rows, w, old, labels, sums)
+        for i in range(0, len(rows), sums.grid.rows):
+            part = slice(i, i + sums.grid.rows)
+            some, before = rows[part], old[part]
+            known = None if before.min() < 0 else before  # in no cluster before the first pass
+            weights = None if w is None else w[part]
+            sums.add(cpu_numpy.take(x, some), weights, labels[some], 1, known)
 
 
 class _BlasHeld:

@@ -187,6 +187,10 @@ class Backend:
         entries = self.preferred_scores // max(1, self.n_threads // 2)  # every thread has a block
         return min(max(entries // max(n_features, n_clusters), 64), 16384)
 
+    def pass_rows(self, n_features: int, n_clusters: int) -> int:
+        """Rows a block of the fast pass."""
+        return self.block_rows(n_features, n_clusters)
+
     def host(self, x: Any, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows lo..hi as NumPy, in the working dtype."""
         return np.asarray(to_numpy(x[lo:hi, :]), dtype=dtype)
@@ -229,6 +233,7 @@ class Backend:
         frame: Frame,
         tile: Tile,
         bound: tuple[float, float, float],
+        tight: bool = True,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Best score of some rows: index, score, lead over the second, and whether that is certain.
 
@@ -243,6 +248,8 @@ class Backend:
         bound : tuple of float
             (slope, offset, limit): a row is certain if its lead exceeds slope·norm + offset and its
             norm is below the limit.
+        tight : bool, default True
+            False: the lead of a certain row may be any that it exceeds and that makes it certain.
         """
         slope, offset, limit = bound
         framed = self.frame_rows(x, rows, frame)

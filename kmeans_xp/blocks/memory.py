@@ -310,19 +310,22 @@ class MemoryBlocks:
 
     def _plain(self, rows: slice | np.ndarray, centers: Centers, task: Task) -> Iterator[Swept]:
         """Assign rows block by block, where there is no compiled pass."""
-        step = self.backend.block_rows(self.n_features, len(centers.first))
+        step = self.backend.pass_rows(self.n_features, len(centers.first))
+        bounded = self._bounds is not None
         lo, hi = (0, len(rows)) if isinstance(rows, np.ndarray) else (rows.start, rows.stop)
         for i in range(lo, hi, step):
             part = slice(i, min(i + step, hi))
             some = rows[part] if isinstance(rows, np.ndarray) else part
-            new = assign_rows(self.backend, self.x, some, task.norms, centers, self.dtype)
+            new = assign_rows(self.backend, self.x, some, task.norms, centers, self.dtype, bounded)
             if self._bounds is not None:
                 self._bounds.renew(self.backend, some, new, centers, task.norms)
-            which = np.arange(i, part.stop) if isinstance(some, slice) else some
-            moved = np.flatnonzero(new.labels != task.labels[some])
-            old = task.labels[which[moved]]
-            task.labels[which[moved]] = new.labels[moved]
-            yield Swept(len(moved), which[moved], old, which[~new.certified])
+            changed = np.flatnonzero(new.labels != task.labels[some])
+            left = np.flatnonzero(~new.certified)
+            moved = some[changed] if isinstance(some, np.ndarray) else changed + i
+            left = some[left] if isinstance(some, np.ndarray) else left + i
+            old = task.labels[moved]
+            task.labels[moved] = new.labels[changed]
+            yield Swept(len(moved), moved, old, left)
 
     def _move(self, part: Swept, labels: np.ndarray, sums: ClusterSums | None) -> int:
         """Bring sums up to date with labels that changed; counts these."""
@@ -351,7 +354,7 @@ class MemoryBlocks:
 
     def _batches(self, n_clusters: int) -> list[tuple[int, int]]:
         """Ranges of several blocks each: enough of them to keep all threads busy."""
-        step = self.backend.block_rows(self.n_features, n_clusters)
+        step = self.backend.pass_rows(self.n_features, n_clusters)
         blocks = -(-self.n_rows // step)
         size = step * max(1, min(blocks // (4 * self.backend.n_threads), _BATCH_ROWS // step))
         return [(lo, min(lo + size, self.n_rows)) for lo in range(0, self.n_rows, size)]

@@ -18,6 +18,7 @@ import numpy as np
 
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.predicate import two_product
+from kmeans_xp.exact.scratch import scratch
 
 __all__ = ["ClusterSums", "Grid", "square_sum"]
 
@@ -29,7 +30,11 @@ _RANGE = 1000
 # Values worked on at a time, so that the helpers stay in cache.
 _CACHED = 1 << 14
 # Up to this many clusters a matrix product with zeros and ones sums faster than sorting.
-_FEW_CLUSTERS = 16
+_FEW_CLUSTERS = 32
+# Up to this many columns bins win.
+_FEW_COLUMNS = 4
+# Fewer rows a cluster make sums over runs of equal labels pointless.
+_ROWS_A_CLUSTER = 4
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,10 @@ class Grid:
         return np.ldexp(1.0, shift)
 
     def value_terms(self, x: np.ndarray, w: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Cut w·x into levels: yields (level, integers) for float64 x of shape (n, D)."""
+        """Cut w·x into levels: yields (level, integers) for x of shape (n, D).
+
+        The integers are good until the next ones are asked for.
+        """
         if self.wide:
             yield from self._wide_terms([x] if w is None else [w[:, None], x], self._shift())
             return
@@ -110,7 +118,10 @@ class Grid:
             yield from self._wide_terms(factors, self.square_tops(w))
             return
         scaled = self._scaled(x)
-        squares = [scaled * scaled] if self.narrow else list(two_product(scaled, scaled))
+        if self.narrow:
+            squares = [np.multiply(scaled, scaled, out=scaled)]
+        else:
+            squares = list(two_product(scaled, scaled))
         weights = self._scaled_weights(w)
         for square in squares:
             for term in _products(square, weights, False):
@@ -131,10 +142,16 @@ class Grid:
         return self.exponents + self.weight_exponent
 
     def _scaled(self, x: np.ndarray) -> np.ndarray:
-        """A copy of float64 x as fractions of the top of its column."""
-        if np.abs(self.exponents).max() < 1000:
-            return x * np.ldexp(1.0, -self.exponents)  # far cheaper than ldexp of every value
-        return np.ldexp(x, -self.exponents)
+        """Float64 x as fractions of the top of its column, in memory of this thread."""
+        out = scratch("scaled", x.shape, np.float64)
+        if np.abs(self.exponents).max() >= 1000:
+            return np.ldexp(x, -self.exponents, out=out)
+        units = np.ldexp(1.0, -self.exponents)  # far cheaper than ldexp of every value
+        if (units == units[0]).all():
+            units = units[0]
+        elif len(units) < 64:  # short rows: one long product is faster than one that repeats
+            units = np.tile(units, (len(x), 1))
+        return np.multiply(x, units, out=out, dtype=np.float64)
 
     def _scaled_weights(self, w: np.ndarray | None) -> np.ndarray | None:
         return None if w is None else np.ldexp(w.astype(np.float64), -self.weight_exponent)[:, None]
@@ -176,14 +193,18 @@ def _products(x: np.ndarray, w: np.ndarray | None, narrow: bool) -> list[np.ndar
 
 def _levels(rest: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (level, integers) until nothing is left; consumes `rest`, whose values are below 1 in
-    magnitude.
+    magnitude. The integers are good until the next ones are asked for.
     """
+    integers = scratch("integers", rest.shape, np.float64)
     step = 2.0**bits
     level = 0
-    while level == 0 or rest.any():
+    more = True
+    while more:
         rest *= step  # a power of two: exact
-        integers = np.rint(rest)
-        rest -= integers
+        np.rint(rest, out=integers)
+        more = not (integers == rest).all()
+        if more:
+            rest -= integers
         yield level, integers
         level += 1
 
@@ -191,38 +212,69 @@ def _levels(rest: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
 class Groups:
     """Rows brought together by label, so that sums over clusters are cheap.
 
-    A few clusters: a product with the matrix of zeros and ones; its sums are integers that float64
-    holds, so it cannot round. Many clusters: bins for a few columns, else sorted rows and sums over
-    runs of them.
+    A few columns: bins. A few clusters: a product with the matrix of ones where rows enter and −1
+    where they leave; its sums are integers that float64 holds, so it cannot round. Otherwise sorted
+    rows and sums over runs of them.
     """
 
-    def __init__(self, labels: np.ndarray, n_clusters: int, n_features: int) -> None:
-        self.labels, self.n_clusters = labels, n_clusters
-        self.by_product = n_clusters <= _FEW_CLUSTERS
-        self.by_bins = not self.by_product and n_features <= 4
-        self.order: np.ndarray | slice = slice(None)
-        self.present: np.ndarray | slice = slice(None)
-        if self.by_product:
-            self.members = (np.arange(n_clusters)[:, None] == labels).astype(np.float64)
-        elif not self.by_bins:
-            key = labels.astype(np.uint16) if n_clusters <= 1 << 16 else labels  # 16: radix sort
-            self.order = np.argsort(key, kind="stable")
-            ordered = labels[self.order]
-            self.starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-            self.present = ordered[self.starts]
+    def __init__(
+        self, labels: np.ndarray, old: np.ndarray | None, n_clusters: int, n_features: int
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.sides = [(labels.astype(np.intp), 1)]
+        if old is not None:
+            self.sides.append((old.astype(np.intp), -1))
+        self.members: np.ndarray | None = None
+        self.runs: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
+        if n_features <= _FEW_COLUMNS:
+            return
+        if n_clusters <= _FEW_CLUSTERS:
+            self.members = np.zeros((n_clusters, len(labels)))
+            for side, sign in self.sides:
+                self.members[side, np.arange(len(labels))] += sign
+        else:
+            self.runs = [(*_runs(side, n_clusters), sign) for side, sign in self.sides]
 
-    def sum(self, integers: np.ndarray) -> np.ndarray:
-        """Sum rows (already in this object's order) over each present label; int64."""
-        if self.by_product:
+    def sum(self, integers: np.ndarray) -> list[tuple[np.ndarray | slice, np.ndarray, int]]:
+        """Sum rows over each label: pieces (clusters, int64 sums, sign)."""
+        if self.members is not None:
             product: np.ndarray = self.members @ integers
-            return product.astype(np.int64)
-        if not self.by_bins:
-            return np.add.reduceat(integers, self.starts, axis=0).astype(np.int64)
-        columns = integers.reshape(len(integers), -1)
-        sums = [np.bincount(self.labels, column, self.n_clusters) for column in columns.T]
-        return (
-            np.stack(sums, axis=-1).astype(np.int64).reshape((self.n_clusters, *integers.shape[1:]))
-        )
+            return [(slice(None), product.astype(np.int64), 1)]
+        if self.runs and integers.ndim > 1:
+            ordered = scratch("ordered", integers.shape, np.float64)
+            return [
+                (present, _run_sums(integers.take(order, 0, ordered, "clip"), starts), sign)
+                for order, starts, present, sign in self.runs
+            ]
+        shape = (self.n_clusters, *integers.shape[1:])
+        columns = integers.reshape(len(integers), -1).T
+        pieces: list[tuple[np.ndarray | slice, np.ndarray, int]] = []
+        for side, sign in self.sides:
+            sums = [np.bincount(side, column, self.n_clusters) for column in columns]
+            pieces.append(
+                (slice(None), np.stack(sums, axis=-1).astype(np.int64).reshape(shape), sign)
+            )
+        return pieces
+
+    def counts(self) -> np.ndarray:
+        """How many rows enter each cluster, less those that leave it."""
+        counts = np.zeros(self.n_clusters, dtype=np.int64)
+        for side, sign in self.sides:
+            counts += sign * np.bincount(side, minlength=self.n_clusters)
+        return counts
+
+
+def _runs(labels: np.ndarray, n_clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort rows by label: their order, where each label begins, and which labels there are."""
+    key = labels.astype(np.uint16) if n_clusters <= 1 << 16 else labels  # 16 bits: radix sort
+    order = np.argsort(key, kind="stable")
+    ordered = labels[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return order, starts, ordered[starts]
+
+
+def _run_sums(ordered: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(ordered, starts, axis=0).astype(np.int64)
 
 
 class ClusterSums:
@@ -255,39 +307,43 @@ class ClusterSums:
             self.weights.append(np.zeros(self.shape[0], dtype=np.int64))
         return self.weights[level]
 
-    def add(self, x: np.ndarray, w: np.ndarray | None, labels: np.ndarray, sign: int = 1) -> None:
-        """Add (or with ``sign=-1`` take away) rows x, shape (n, D), at most `grid.rows` of them."""
-        step = max(1, _CACHED // x.shape[1]) if self.shape[0] <= _FEW_CLUSTERS else len(x)
-        for lo in range(0, len(x), max(step, 1)):
-            part = slice(lo, lo + step)
-            self._add_some(x[part], None if w is None else w[part], labels[part], sign)
-
-    def _add_some(self, x: np.ndarray, w: np.ndarray | None, labels: np.ndarray, sign: int) -> None:
-        groups = Groups(labels, *self.shape)
-        x = x[groups.order].astype(np.float64)
-        w = None if w is None else w[groups.order]
-        for level, integers in self.grid.value_terms(x, w):
-            part = groups.sum(integers)
-            with self._lock:
-                self._accumulate(self.value_level(level), groups.present, part, sign)
-        if w is None:
-            part = np.bincount(labels, minlength=self.shape[0])
-            with self._lock:
-                self._accumulate(self.weights[0], slice(None), part, sign)
-        else:
-            for level, integers in self.grid.weight_terms(w):
-                part = groups.sum(integers)
-                with self._lock:
-                    self._accumulate(self.weight_level(level), groups.present, part, sign)
-
-    @staticmethod
-    def _accumulate(
-        total: np.ndarray, where: np.ndarray | slice, part: np.ndarray, sign: int
+    def add(
+        self,
+        x: np.ndarray,
+        w: np.ndarray | None,
+        labels: np.ndarray,
+        sign: int = 1,
+        old: np.ndarray | None = None,
     ) -> None:
-        if sign > 0:
-            total[where] += part
+        """Add (or with ``sign=-1`` take away) rows x, shape (n, D), at most `grid.rows` of them.
+
+        With `old` they leave these clusters at the same time.
+        """
+        n_clusters, n_features = self.shape
+        if n_features > _FEW_COLUMNS and n_clusters <= _FEW_CLUSTERS:
+            step = max(1, 4 * _CACHED // max(n_features, n_clusters))
         else:
-            total[where] -= part
+            step = max(4 * _CACHED // n_features, _ROWS_A_CLUSTER * n_clusters)
+        for lo in range(0, len(x), step):
+            part = slice(lo, lo + step)
+            weights = None if w is None else w[part]
+            groups = Groups(labels[part], None if old is None else old[part], *self.shape)
+            self._add_some(x[part], weights, groups, sign)
+
+    def _add_some(self, x: np.ndarray, w: np.ndarray | None, groups: Groups, sign: int) -> None:
+        for level, integers in self.grid.value_terms(x, w):
+            pieces = groups.sum(integers)
+            with self._lock:
+                _accumulate(self.value_level(level), pieces, sign)
+        if w is None:
+            counts = groups.counts()
+            with self._lock:
+                self.weights[0] += sign * counts
+            return
+        for level, integers in self.grid.weight_terms(w):
+            pieces = groups.sum(integers)
+            with self._lock:
+                _accumulate(self.weight_level(level), pieces, sign)
 
     def merge(self, other: ClusterSums) -> None:
         """Add the sums of other rows, cut on the same grid."""
@@ -338,6 +394,16 @@ class ClusterSums:
         return np.flatnonzero(self.weight_integers() == 0)
 
 
+def _accumulate(
+    total: np.ndarray, pieces: list[tuple[np.ndarray | slice, np.ndarray, int]], sign: int
+) -> None:
+    for clusters, part, side in pieces:
+        if side == sign:
+            total[clusters] += part
+        else:
+            total[clusters] -= part
+
+
 def _join(levels: list[np.ndarray], bits: int, shape: tuple[int, ...]) -> np.ndarray:
     if not levels:
         return np.zeros(shape, dtype=object)
@@ -352,8 +418,8 @@ def square_sum(grid: Grid, x: np.ndarray, w: np.ndarray | None) -> Dyadic:
     levels: dict[int, np.ndarray] = {}
     step = max(1, _CACHED // x.shape[1])
     for lo in range(0, len(x), step):
-        rows = x[lo : lo + step].astype(np.float64)
-        for level, integers in grid.square_terms(rows, None if w is None else w[lo : lo + step]):
+        weights = None if w is None else w[lo : lo + step]
+        for level, integers in grid.square_terms(x[lo : lo + step], weights):
             column = integers.sum(axis=0).astype(np.int64)
             levels[level] = levels[level] + column if level in levels else column
     total = Dyadic()

@@ -311,9 +311,11 @@ class NumpyBackend(Backend):
         for i in range(0, len(rows), sums.grid.rows):
             part = slice(i, i + sums.grid.rows)
             some, before = rows[part], old[part]
-            known = None if before.min() < 0 else before  # in no cluster before the first pass
             weights = None if w is None else w[part]
-            sums.add(cpu_numpy.take(x, some), weights, labels[some], 1, known)
+            if before.min() >= 0:
+                sums.add(cpu_numpy.take(x, some), weights, labels[some], 1, before)
+            else:  # some were in no cluster
+                super().move_rows(x, some, weights, before, labels, sums)
 
 
 class _BlasHeld:

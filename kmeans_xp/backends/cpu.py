@@ -200,12 +200,13 @@ class NumpyBackend(Backend):
         tight: bool = True,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Best score of some rows: index, score, lead over the second, and its certificate."""
-        few = len(tile.bias) < _MOST_CENTERS
-        if self._fast is not None and few and self._fast.suits(x):
+        if self._fast is None or len(tile.bias) >= _MOST_CENTERS:
+            return cpu_numpy.nearest(x, rows, norms, frame, tile, bound, tight)
+        if self._fast.suits(x):
             block = cpu_numpy.take(x, rows)
             best, score, lead = self._fast.framed_top_two(block, frame, tile.centers, tile.bias)
             return best, score, lead, self._fast.certified(lead, norms, *bound)
-        return cpu_numpy.nearest(x, rows, norms, frame, tile, bound, tight)
+        return super().nearest(x, rows, norms, frame, tile, bound)
 
     def age(
         self,

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cpu import bell_clusters, make_data, refuse_spoilers
+from benchmarks.cpu import refuse_spoilers
 from benchmarks.harness import finish, interleaved, median_ms, print_table, row
+from benchmarks.peers import bell_clusters, uniform
 from kmeans_xp import MiniBatchKMeans, warmup
 from kmeans_xp.functional import inertia
 
@@ -30,7 +31,7 @@ BASE = "scikit-learn"
 OURS = {"kmeans_xp numba": "1", "kmeans_xp NumPy": "0"}
 
 DATA = {
-    "uniform": lambda n, d, k: make_data(n, d, "float32"),
+    "uniform": lambda n, d, k: uniform(n, d, "float32"),
     "blobs": bell_clusters,
 }
 
@@ -54,8 +55,8 @@ def time_steps(
 ) -> list[dict[str, Any]]:
     """Time of one step of each implementation."""
     n, d, k = shape
-    X = make_data(n, d, "float32")
-    w = make_data(n, 1, "float32")[:, 0] + 1 if weighted else None
+    X = uniform(n, d, "float32")
+    w = uniform(n, 1, "float32")[:, 0] + 1 if weighted else None
     options = {"init": X[np.arange(k) * (n // k)].copy(), "n_init": 1, "batch_size": BATCH}
     options |= {"max_iter": passes, "max_no_improvement": None, "compute_labels": False}
     done: dict[str, Any] = {}

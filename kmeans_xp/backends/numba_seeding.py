@@ -15,13 +15,16 @@ from kmeans_xp.exact.potentials import FLUSH
 __all__ = ["lowered", "warmup"]
 
 _BLOCK = 256
+# Up to this many features a block of rows is transposed, beyond it they are taken one by one.
+_NARROW = 32
 
 
 @jit
 def _rn12(value: Any) -> Any:
-    """Round to 12 significant bits, ties to even."""
-    mantissa, exponent = math.frexp(value)
-    return math.ldexp(np.rint(mantissa * 4096.0), exponent - 12)
+    """Round a positive normal number to 12 significant bits, ties to even."""
+    bits = np.float64(value).view(np.int64)
+    bits += (np.int64(1) << 40) - 1 + ((bits >> 41) & 1)  # a carry moves on to the exponent
+    return np.int64((bits >> 41) << 41).view(np.float64)
 
 
 @sum_jit
@@ -33,6 +36,52 @@ def _far(block: Any, point: Any, squares: Any) -> None:
         for r in range(_BLOCK):
             difference = block[j, r] - p
             squares[r] += difference * difference
+
+
+@sum_jit
+def _far_row(row: Any, points: Any, squares: Any, r: Any) -> None:
+    """Float32 squared distances of one framed row to all points."""
+    for c in range(len(points)):
+        total = np.float32(0)
+        for j in range(len(row)):
+            difference = row[j] - points[c, j]
+            total += difference * difference
+        squares[c, r] = total
+
+
+@jit
+def _transpose(x: Any, rows: Any, view: Any, block: Any) -> None:
+    """Frame rows and bring them into a block, feature by feature."""
+    scale, center = view
+    first, n = rows[0], len(rows)
+    if rows[n - 1] - first == n - 1:  # neighbours: without their list the loop vectorises
+        part = x[first : first + n]
+        for j in range(x.shape[1]):
+            c = center[j]
+            for r in range(n):
+                block[j, r] = np.float32(part[r, j] * scale - c)
+        return
+    for r in range(n):
+        row = np.uint64(rows[r])
+        for j in range(x.shape[1]):
+            block[j, r] = np.float32(x[row, j] * scale - center[j])
+
+
+@jit
+def _distances(x: Any, rows: Any, view: Any, points: Any, block: Any, squares: Any) -> None:
+    """Float32 squared distances of a block of rows to all points."""
+    scale, center = view
+    if x.shape[1] <= _NARROW:
+        _transpose(x, rows, view, block)
+        for c in range(len(points)):
+            _far(block, points[c], squares[c])
+        return
+    framed = block.reshape(-1)
+    for r in range(len(rows)):
+        row = np.uint64(rows[r])
+        for j in range(len(framed)):
+            framed[j] = np.float32(x[row, j] * scale - center[j])
+        _far_row(framed, points, squares, r)
 
 
 @sum_jit
@@ -71,25 +120,23 @@ def _lowered(
     values: Any,
     counts: Any,
 ) -> None:
-    scale, center = view
     unit, reach, farthest, grow, relative = terms
-    block = np.zeros((x.shape[1], _BLOCK), dtype=np.float32)
-    squares = np.empty(_BLOCK, dtype=np.float32)
+    narrow = x.shape[1] <= _NARROW
+    block = np.zeros((x.shape[1], _BLOCK if narrow else 1), dtype=np.float32)
+    squares = np.zeros((len(points), _BLOCK), dtype=np.float32)
     limit = np.empty(_BLOCK)
     for lo in range(0, len(rows), _BLOCK):
         n = min(_BLOCK, len(rows) - lo)
+        some = rows[lo : lo + n]
+        _distances(x, some, view, points, block, squares)
         for r in range(n):
-            row = rows[lo + r]
-            for j in range(x.shape[1]):
-                block[j, r] = np.float32(x[row, j] * scale - center[j])
             # the roundings of row and centre to float32, then that of the sum
-            off = 4 * FLOAT32 * (np.float64(norms[row]) + farthest) + 2.0**-100
+            off = 4 * FLOAT32 * (np.float64(norms[some[r]]) + farthest) + 2.0**-100
             limit[r] = (math.sqrt(p[lo + r] * reach) + off) ** 2 * grow
         for c in range(len(points)):
-            _far(block, points[c], squares)
             for r in range(n):
-                if not squares[r] > limit[r]:
-                    value = _potential(_square(x, rows[lo + r], unit, scaled[c]), relative)
+                if not squares[c, r] > limit[r]:
+                    value = _potential(_square(x, some[r], unit, scaled[c]), relative)
                     if value < p[lo + r]:
                         places[c, counts[c]] = lo + r
                         values[c, counts[c]] = value

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HostPotential"]
 
+# Lowered potentials of candidates that are kept until one is accepted, beside one a row.
+_KEPT = 1 << 20
+
+_Lowered = tuple[np.ndarray, np.ndarray]
+
 
 class HostPotential:
     """Potentials in host memory: 8 bytes a row.
@@ -33,6 +38,7 @@ class HostPotential:
         self.p = np.empty(blocks.n_rows if rows is None else len(rows))
         self.scale = 0
         self.totals: list[int] = []
+        self._tried: dict[int, list[_Lowered]] = {}
 
     def start(self, row: int) -> None:
         """Make p the potentials with this row as the only centre."""
@@ -42,13 +48,15 @@ class HostPotential:
     def accept(self, row: int) -> None:
         """Add a centre."""
         center = self.blocks.rows(self._which(np.asarray([row])))
+        tried, self._tried = self._tried.get(row), {}
 
-        def update(bounds: tuple[int, int]) -> float:
-            [(rows, lowered)] = self._lowered(*bounds, center)
+        def update(index: int, bounds: tuple[int, int]) -> float:
+            rows, lowered = tried[index] if tried else self._lowered(*bounds, center)[0]
             self.p[rows] = lowered
             return float(self.p[slice(*bounds)].max())
 
-        largest = max(self.blocks.backend.map(update, self._ranges()))
+        ranges = list(enumerate(self._ranges()))
+        largest = max(self.blocks.backend.map(lambda item: update(*item), ranges))
         self.scale = weight_scale(largest) if largest > 0 else 0
         self.totals = self.blocks.backend.map(
             lambda r: int(integer_weights(self.p[slice(*r)], self.scale).sum()), self._ranges()
@@ -75,17 +83,18 @@ class HostPotential:
         """For each row the exact Σ q after adding it as a centre."""
         centers = self.blocks.rows(self._which(np.asarray(rows)))
 
-        def saved(bounds: tuple[int, int]) -> list[int]:
-            return [
-                int(
-                    (
-                        integer_weights(self.p[i], self.scale) - integer_weights(low, self.scale)
-                    ).sum()
-                )
-                for i, low in self._lowered(*bounds, centers)
-            ]
+        def saved(bounds: tuple[int, int]) -> tuple[list[int], list[_Lowered]]:
+            lowered = self._lowered(*bounds, centers)
+            old = [integer_weights(self.p[i], self.scale) for i, _ in lowered]
+            new = [integer_weights(low, self.scale) for _, low in lowered]
+            return [int((a - b).sum()) for a, b in zip(old, new, strict=True)], lowered
 
-        parts = self.blocks.backend.map(saved, self._ranges())
+        results = self.blocks.backend.map(saved, self._ranges())
+        parts = [savings for savings, _ in results]
+        kept = sum(len(i) for _, lowered in results for i, _ in lowered)
+        if kept <= _KEPT + len(self.p):  # one of them is accepted next: 16 bytes an entry
+            found = zip(*(lowered for _, lowered in results), strict=True)
+            self._tried = {row: list(part) for row, part in zip(rows, found, strict=True)}
         return [self.total() - sum(column) for column in zip(*parts, strict=True)]
 
     def _ranges(self) -> list[tuple[int, int]]:

@@ -29,7 +29,7 @@ def to_onnx(
 
     Parameters
     ----------
-    model : KMeansResult, fitted KMeans or MiniBatchKMeans
+    model : KMeansResult or fitted estimator
         Arrays of any library and device.
     path : path-like, optional
         A file to write besides; it appears under its name only when complete.
@@ -43,9 +43,9 @@ def to_onnx(
     Raises
     ------
     TypeError
-        If `model` has no centroids, or is a BisectingKMeans.
+        If `model` has no centroids.
     ValueError
-        If there is no such metric.
+        If there is no such metric, or the squares of the centroids overflow.
     ModuleNotFoundError
         If onnx is not installed.
     OSError
@@ -63,7 +63,7 @@ def to_onnx(
     onnx = _onnx()
     spherical = check_metric(metric or getattr(model, "metric", "euclidean")).spherical
     exported = onnx.helper.make_model(
-        _graph(onnx, _centroids(model), spherical),
+        _graph(onnx, model, spherical),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="kmeans_xp",
@@ -88,11 +88,6 @@ def _onnx() -> Any:
 
 
 def _centroids(model: Any) -> np.ndarray:
-    if hasattr(model, "_split_children"):
-        raise TypeError(
-            "model must give a row its nearest centroid; BisectingKMeans descends a tree, which "
-            "cannot be exported yet"
-        )
     found = getattr(model, "centroids", getattr(model, "cluster_centers_", None))
     if found is None:
         raise TypeError(
@@ -101,34 +96,77 @@ def _centroids(model: Any) -> np.ndarray:
     return to_numpy(found)
 
 
-def _graph(onnx: Any, centroids: np.ndarray, spherical: bool) -> Any:
-    """Build arg max of (x − μ)·(c − μ) − |c − μ|²/2, the nearest centroid, centred for accuracy.
+def _graph(onnx: Any, model: Any, spherical: bool) -> Any:
+    """Build the nearest centroid, or the descent of a tree by the nearer one at each split."""
+    centroids, splits = _centroids(model), getattr(model, "_split_children", None)
+    if splits is not None and len(splits):
+        children = to_numpy(splits)
+        candidates = to_numpy(model._split_centers).reshape(-1, centroids.shape[1])
+        nodes, constants = _descent(onnx, children)
+    else:
+        candidates = centroids
+        nodes = [onnx.helper.make_node("ArgMax", ["scores"], ["leaf"], axis=1, keepdims=0)]
+        constants = {}
+    helper = onnx.helper
+    element = helper.np_dtype_to_tensor_dtype(centroids.dtype)
+    return helper.make_graph(
+        [
+            helper.make_node("Sub", ["X", "middle"], ["centred"]),
+            helper.make_node("Gemm", ["centred", "centroids", "bias"], ["scores"], transB=1),
+            *nodes,
+            helper.make_node("Cast", ["leaf"], ["labels"], to=onnx.TensorProto.INT32),
+        ],
+        "kmeans_predict",
+        [helper.make_tensor_value_info("X", element, ["rows", centroids.shape[1]])],
+        [helper.make_tensor_value_info("labels", onnx.TensorProto.INT32, ["rows"])],
+        [
+            onnx.numpy_helper.from_array(values, name)
+            for name, values in {**_scoring(candidates, spherical), **constants}.items()
+        ],
+    )
 
-    On the sphere it is arg max of x·c: the length of a row does not matter.
+
+def _scoring(centroids: np.ndarray, spherical: bool) -> dict[str, np.ndarray]:
+    """Return the constants of (x − μ)·(c − μ) − |c − μ|²/2, centred for accuracy.
+
+    On the sphere it is x·c: the length of a row does not matter.
     """
     dtype, wide = centroids.dtype, centroids.astype(np.float64)
     scale = np.abs(wide).max() or 1.0  # or the sum of huge centroids overflows
     middle = (scale * np.mean(wide / scale, axis=0)).astype(dtype)
     if spherical:
         middle = np.zeros_like(middle)
-    centred = (wide - middle).astype(dtype)
-    squares = np.square(centred, dtype=np.float64).sum(axis=1)
-    bias = (-0.5 * squares * (not spherical)).astype(dtype)
-    helper = onnx.helper
-    element = helper.np_dtype_to_tensor_dtype(dtype)
+    with np.errstate(over="ignore"):
+        centred = (wide - middle).astype(dtype)
+        squares = np.square(centred, dtype=np.float64).sum(axis=1)
+        bias = (-0.5 * squares * (not spherical)).astype(dtype)
+    if not np.isfinite(bias).all():
+        raise ValueError(f"model has centroids whose squares {dtype} cannot hold; scale the data")
+    return {"middle": middle, "centroids": centred, "bias": bias}
+
+
+def _descent(onnx: Any, children: np.ndarray) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """Return the nodes from the scores of all splits' two sides to the leaf of each row."""
+    make, n_splits = onnx.helper.make_node, len(children)
     nodes = [
-        helper.make_node("Sub", ["X", "middle"], ["centred"]),
-        helper.make_node("Gemm", ["centred", "centroids", "bias"], ["scores"], transB=1),
-        helper.make_node("ArgMax", ["scores"], ["index"], axis=1, keepdims=0),
-        helper.make_node("Cast", ["index"], ["labels"], to=onnx.TensorProto.INT32),
+        make("Reshape", ["scores", "pairs"], ["paired"]),
+        make("ArgMax", ["paired"], ["sides"], axis=2, keepdims=0),
+        make("Cast", ["sides"], ["rightward"], to=onnx.TensorProto.BOOL),
     ]
-    return helper.make_graph(
-        nodes,
-        "kmeans_predict",
-        [helper.make_tensor_value_info("X", element, ["rows", centroids.shape[1]])],
-        [helper.make_tensor_value_info("labels", onnx.TensorProto.INT32, ["rows"])],
-        [
-            onnx.numpy_helper.from_array(values, name)
-            for name, values in (("middle", middle), ("centroids", centred), ("bias", bias))
-        ],
-    )
+    constants = {"pairs": np.array([0, n_splits, 2])}
+    for split in reversed(range(n_splits)):  # what is below a split comes after it
+        left, right = (_below(int(child)) for child in children[split])
+        constants[f"number_{split}"] = np.array(split)
+        nodes += [
+            make("Gather", ["rightward", f"number_{split}"], [f"right_{split}"], axis=1),
+            make("Where", [f"right_{split}", right, left], [_below(split)]),
+        ]
+    constants |= {_below(-1 - k): np.array(k) for k in range(n_splits + 1)}
+    return nodes, constants
+
+
+def _below(child: int) -> str:
+    """Name the leaf that rows reach through a split, or a leaf itself, written as −1 − k."""
+    if child == 0:
+        return "leaf"
+    return f"leaf_{-1 - child}" if child < 0 else f"under_{child}"

@@ -108,9 +108,26 @@ def test_what_is_no_model(tmp_path):
             to_onnx(wrong)
 
 
-def test_a_tree_is_refused():
-    with pytest.raises(TypeError, match="BisectingKMeans descends a tree"):
-        to_onnx(BisectingKMeans(3, random_state=0).fit(X))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_clusters", [1, 2, 3, 12])
+def test_a_tree(dtype, n_clusters):
+    x = X.astype(dtype)
+    model = BisectingKMeans(n_clusters, random_state=0).fit(x)
+    new = blobs(77, 200, 5, 9).astype(dtype)
+    graph = to_onnx(model)
+    np.testing.assert_array_equal(run(graph, new), model.predict(new))
+    assert run(graph, new[:0]).shape == (0,)
+
+
+def test_a_tree_sends_ties_to_the_left():
+    model = BisectingKMeans(3, random_state=0).fit(np.array([[0.0], [2.0], [10.0], [12.0]]))
+    middles = np.unique(model._split_centers.mean(axis=1))[:, None]
+    np.testing.assert_array_equal(run(to_onnx(model), middles), model.predict(middles))
+
+
+def test_squares_that_overflow():
+    with pytest.raises(ValueError, match="whose squares float32 cannot hold"):
+        to_onnx(result_of(np.array([[1e30], [-1e30]], dtype=np.float32)))
 
 
 def test_onnx_missing(monkeypatch):

@@ -167,6 +167,14 @@ def test_missing_matplotlib_names_the_command(monkeypatch):
         ClusterDisplay.from_predictions(X, np.zeros(90, dtype=int))
 
 
+def test_axes_carry_the_names_of_a_frame():
+    frame = pytest.importorskip("pandas").DataFrame(X, columns=["height", "width"])
+    ax = ClusterDisplay.from_estimator(KMeans(3, random_state=0).fit(frame), frame).ax_
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("height", "width")
+    with pytest.raises(ValueError, match="feature_names must hold 2 names, got 1"):
+        ClusterDisplay.from_predictions(X, np.zeros(90, dtype=int), feature_names=["a"])
+
+
 # Many features, many rows, regions
 
 

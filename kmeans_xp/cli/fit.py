@@ -72,7 +72,7 @@ def fit(
     if out is not None:
         kept = {**rows.preparation, "metric": str(metric)}
         shown = rows.in_units(result.centroids)
-        paths = save(out, result, draw(X, result), centroids=shown, preparation=kept)
+        paths = save(out, result, draw(X, result, rows.names), centroids=shown, preparation=kept)
     weighted = choices["sample_weight"]
     print_fit(X, result, paths, form, weights=weighted, metric=metric)
 

@@ -104,7 +104,9 @@ def _draw(
     history = History() if kind is Kind.CONVERGENCE else None
     result = cluster(X, k, callback=history, **options)
     if kind is Kind.CLUSTERS:
-        displays.ClusterDisplay.from_predictions(X, result.labels, result.centroids, ax=ax)
+        displays.ClusterDisplay.from_predictions(
+            X, result.labels, result.centroids, feature_names=rows.names, ax=ax
+        )
     elif kind is Kind.SILHOUETTE:
         metric = options["metric"]
         displays.SilhouetteDisplay.from_predictions(X, result.labels, metric=metric, ax=ax)

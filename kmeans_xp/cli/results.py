@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -47,7 +47,7 @@ def check_out(out: Path) -> None:
             raise CommandError(f"--out {out}: {name} there is a folder; name another --out")
 
 
-def draw(X: np.ndarray, result: KMeansResult) -> Figure | None:
+def draw(X: np.ndarray, result: KMeansResult, names: Sequence[str] | None = None) -> Figure | None:
     """Draw the clusters, if there is something to draw and to draw with."""
     if X.ndim != 2 or X.shape[1] < 2:
         note("no picture: it needs two features or more")
@@ -63,7 +63,9 @@ def draw(X: np.ndarray, result: KMeansResult) -> Figure | None:
     from kmeans_xp.plot import ClusterDisplay
 
     figure = Figure(figsize=(8, 6), layout="constrained")
-    ClusterDisplay.from_predictions(X, result.labels, result.centroids, ax=figure.subplots())
+    ClusterDisplay.from_predictions(
+        X, result.labels, result.centroids, feature_names=names, ax=figure.subplots()
+    )
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +96,7 @@ class ClusterDisplay:
         centroids: Any = None,
         *,
         max_points: int | None = MAX_POINTS,
+        feature_names: Sequence[str] | None = None,
         ax: Axes | None = None,
         legend: bool = True,
         regions: bool | None = None,
@@ -113,6 +115,8 @@ class ClusterDisplay:
             The centre of each cluster.
         max_points : int or None, default=50_000
             Of more rows, so many are drawn, chosen at random but the same each time; None: all.
+        feature_names : sequence of str, optional
+            Along the axes, where there are two features.
         ax, legend, regions, **kwargs
             As for `plot`.
 
@@ -129,7 +133,10 @@ class ClusterDisplay:
         known = check_labels(labels, shape[0], None if centers is None else len(centers))
         rows = sampled(shape[0], max_points)
         points = host_rows(X, rows).astype(np.float64)
-        names, projected = ("feature 0", "feature 1"), shape[1] > 2
+        if feature_names is not None and len(feature_names) != shape[1]:
+            raise ValueError(f"feature_names must hold {shape[1]} names, got {len(feature_names)}")
+        given = ("feature 0", "feature 1") if feature_names is None else feature_names
+        names, projected = (str(given[0]), str(given[1])), shape[1] > 2
         if projected:
             middle, axes, shares = principal_plane(points)
             points = (points - middle) @ axes
@@ -183,6 +190,7 @@ class ClusterDisplay:
             estimator.predict(X),
             getattr(estimator, "cluster_centers_", None),
             max_points=max_points,
+            feature_names=getattr(estimator, "feature_names_in_", None),
             ax=ax,
             legend=legend,
             regions=regions,

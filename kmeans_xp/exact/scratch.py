@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +20,17 @@ def scratch(name: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.n
     """Array of this thread with arbitrary contents; the next call with this name hands it out
     again.
     """
-    memory, views = _local.__dict__.setdefault(name, (np.empty(0, dtype=np.uint8), {}))
-    view: np.ndarray | None = views.get((shape, dtype))
+    held: dict[str, tuple[np.ndarray, dict[Any, np.ndarray]]] = _local.__dict__
+    if name not in held:
+        held[name] = np.empty(0, dtype=np.uint8), {}
+    memory, views = held[name]
+    view = views.get((shape, dtype))
     if view is None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        if memory.size < size or len(views) > _MOST_VIEWS:
-            memory, views = np.empty(max(size, memory.size), dtype=np.uint8), {}
-            setattr(_local, name, (memory, views))
+        if memory.size < size:
+            memory, views = np.empty(size, dtype=np.uint8), {}
+            held[name] = memory, views
+        elif len(views) >= _MOST_VIEWS:
+            views.clear()
         view = views[shape, dtype] = memory[:size].view(dtype).reshape(shape)
     return view

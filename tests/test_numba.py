@@ -8,13 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_xp import fingerprint, kmeans
+from kmeans_xp.assignment import choose_frame, prepare, resolve
 from kmeans_xp.backends.cpu import NumpyBackend, kernels
-from kmeans_xp.backends.generic import Frame, Tile
+from kmeans_xp.backends.generic import Frame, Task, Tile
 from kmeans_xp.exact.bounds import score_bound
+from kmeans_xp.exact.dyadic import rn12
 from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.pruning import Bounds, bound_terms
 
 pytest.importorskip("numba")
 cpu_numba = pytest.importorskip("kmeans_xp.backends.cpu_numba")
+numba_seeding = pytest.importorskip("kmeans_xp.backends.numba_seeding")
 
 # Rows around the block of 256, centroids around the group of four, features around the direct limit
 ROWS = (1, 7, 255, 256, 257, 600)
@@ -195,6 +199,85 @@ def test_sums_on_any_data(n, n_features, n_clusters, seed, spread, dtype):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KMEANS_XP_NUMBA", "1")
         check_sums(x, rng.integers(0, n_clusters, n).astype(np.int32), n_clusters, rng)
+
+
+# ---- the whole pass
+
+
+def swept(x, centroids, rows, keep_bounds):
+    """Labels after one pass over some rows, what it lists, its sums and its bounds."""
+    backend = NumpyBackend(x)
+    frame = choose_frame(x[:100])
+    centers = prepare(centroids, frame)
+    bounds = Bounds(len(x)) if keep_bounds else None
+    labels = (np.arange(len(x)) % len(centroids)).astype(np.int32)
+    task = Task(
+        frame,
+        centers.tile,
+        centers.first,
+        backend.row_norms(backend.frame_rows(x, slice(None), frame)),
+        labels.copy(),
+        (centers.slope, centers.offset, centers.limit, *bound_terms(centers)),
+        None if bounds is None else (bounds.upper, bounds.lower),
+    )
+    sums = ClusterSums(len(centroids), grid_of(x), False)
+    part = backend.sweep(x, rows, task, sums)
+    return labels, task, part, sums, bounds, centers
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_features", [1, 2, 3, 6, 16, 31, 40, 70])
+@pytest.mark.parametrize("n_clusters", [2, 7, 16, 17, 50])
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_pass_labels_lists_and_sums_what_changed(
+    dtype, n_features, n_clusters, listed, monkeypatch
+):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    rng = np.random.default_rng(n_features + 100 * n_clusters)
+    x = rng.standard_normal((700, n_features)).astype(dtype)
+    centroids = x[:n_clusters].copy()
+    centroids[-1] = centroids[0] if n_clusters > 7 else centroids[-1]  # an equal one never wins
+    rows = np.flatnonzero(rng.random(700) < 0.5) if listed else slice(3, 690)
+    old, task, part, sums, bounds, centers = swept(x, centroids, rows, n_clusters <= 7)
+    inside = np.zeros(700, dtype=bool)
+    inside[rows] = True
+    assert (task.labels[~inside] == old[~inside]).all()
+    expected = centers.first[resolve(x, centers)]
+    sure = inside.copy()
+    sure[part.left] = False
+    assert sure.sum() > 0.9 * inside.sum()
+    assert (task.labels[sure] == expected[sure]).all()
+    assert (task.labels[part.left] == old[part.left]).all()
+    changed = np.flatnonzero(task.labels != old)
+    assert part.changed == len(changed)
+    # the sums hold every change but those that are handed back
+    done = np.setdiff1d(changed, part.moved)
+    moved = ClusterSums(n_clusters, sums.grid, False)
+    moved.add(x[done], None, task.labels[done], 1)
+    moved.add(x[done], None, old[done], -1)
+    for a, b in zip_longest(sums.values, moved.values, fillvalue=0):
+        assert np.array_equal(a, np.broadcast_to(b, np.shape(a)))
+    assert (sums.weights[0] == moved.weights[0]).all()
+    assert (part.old == old[part.moved]).all()
+    if bounds is None:
+        return
+    distances = np.sqrt(np.square(x[:, None].astype(np.float64) - centroids).sum(axis=2))
+    every = np.arange(700)
+    own = distances[every, task.labels]
+    distances[every, task.labels] = np.inf
+    assert (bounds.upper[inside] >= own[inside]).all()
+    assert (bounds.lower[inside] <= distances.min(axis=1)[inside]).all()
+    assert (bounds.upper[sure] <= own[sure] + 0.05).all()
+    assert np.isinf(bounds.upper[~inside]).all()
+
+
+def test_twelve_bits_are_those_of_the_definition():
+    rng = np.random.default_rng(11)
+    values = np.ldexp(rng.random(20_000) + 1, rng.integers(-900, 900, 20_000))
+    middle = np.ldexp(rng.integers(1 << 12, 1 << 13, 2000) * 2.0 + 1, rng.integers(-300, 300, 2000))
+    values = np.concatenate([values, middle, [1.0, 2.0 - 2.0**-52, 4095.5, 4096.0]])
+    found = [numba_seeding._rn12(value) for value in values.tolist()]
+    assert (np.asarray(found) == rn12(values)).all()
 
 
 # ---- framing and the switch

@@ -149,7 +149,8 @@ class Grid:
         units = np.ldexp(1.0, -self.exponents)  # far cheaper than ldexp of every value
         if (units == units[0]).all():
             units = units[0]
-        elif len(units) < 64:  # short rows: one long product is faster than one that repeats
+        elif units.ndim == 1 and len(units) < 64:
+            # short rows: one long product is faster than one that repeats
             units = np.tile(units, (len(x), 1))
         return np.multiply(x, units, out=out, dtype=np.float64)
 

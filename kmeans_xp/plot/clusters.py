@@ -277,8 +277,7 @@ class ClusterDisplay:
             if len(corners) > 2:
                 color = PALETTE[k % len(PALETTE)]
                 (polygon,) = ax.fill(*corners.T, color=color, alpha=0.13, lw=0, zorder=0)
-                (edge,) = ax.fill(*corners.T, fill=False, ec="0.6", lw=0.6, zorder=0.5)
-                edge.set_in_layout(False)
+                ax.fill(*corners.T, fill=False, ec="0.6", lw=0.6, zorder=0.5)
                 drawn.append(polygon)
         ax.set(xlim=limits[0], ylim=limits[1])
         return drawn

@@ -30,6 +30,7 @@ def draw(rows: Sequence[Mapping[str, Any]], base: str, path: Path = IMAGE) -> No
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch
 
     tables = list(dict.fromkeys(entry["table"] for entry in rows))
     names = list(dict.fromkeys(entry["implementation"] for entry in rows))
@@ -53,13 +54,16 @@ def draw(rows: Sequence[Mapping[str, Any]], base: str, path: Path = IMAGE) -> No
             ]
             at = [y + (place - (len(names) - 1) / 2) * width for y, _ in ratios]
             values = [ratio for _, ratio in ratios]
-            axis.barh(at, values, width, label=name, color=COLOURS[place % len(COLOURS)])
+            axis.barh(at, values, width, color=COLOURS[place % len(COLOURS)])
         axis.set_yticks(range(len(groups[table])), list(groups[table]))
         axis.invert_yaxis()
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set_title(f"{table}: times as fast as {base}", loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    patches = [
+        Patch(color=COLOURS[place % len(COLOURS)], label=name) for place, name in enumerate(names)
+    ]
+    axes[0, 0].legend(handles=patches, frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -78,4 +82,6 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _short(n: int) -> str:
-    return f"{n // 1_000_000}M" if n % 1_000_000 == 0 else f"{n // 1_000}k"
+    if n % 1_000_000 == 0:
+        return f"{n // 1_000_000}M"
+    return f"{n // 1_000}k" if n >= 10_000 else f"{n:,}"

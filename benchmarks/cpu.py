@@ -5,10 +5,10 @@ data and centroids, in one process, in turn; the median of the rounds counts.
 
 An iteration is the difference between a long fit and one of a single iteration, over the iterations
 between them, so that what a fit does once (checks, norms, the last assignment) is in neither. The
-long fit takes about a second more (`--span`), and every round has fresh data, which no branch
-predictor has seen. The fits to convergence have tol=0 and at most 300 iterations; faiss, which has
-no stop rule, makes as many as scikit-learn. The peak memory is what one fit of two iterations adds
-to a process of its own that holds X already.
+long fit takes a second more (`--span`) in the fastest library, or makes a hundred iterations; every
+round has fresh data, which no branch predictor has seen. The fits to convergence have tol=0 and at
+most 300 iterations; faiss, which has no stop rule, makes as many as scikit-learn. The peak memory
+is what one fit of two iterations adds to a process of its own that holds X already.
 
 Every fit's inertia and labels are checked in float64 (`benchmarks.peers.checks`).
 """
@@ -57,7 +57,7 @@ SHAPES = (
 )
 SEEDING = ((1_000_000, 16, 64), (200_000, 64, 256), (60_000, 784, 10))
 QUICK = ((100_000, 2, 10, "float32"), (50_000, 16, 64, "float32"))
-MOST_ITERATIONS = 40
+MOST_ITERATIONS = 100
 SEEDS = 20
 # Timed rounds of a fit to convergence stop after so many seconds, but not before three.
 PATIENCE = 40.0
@@ -74,11 +74,12 @@ def one_iteration(
     data = partial(uniform, n, d, dtype)
     X = data(seed=0)
     init = X[np.arange(k) * (n // k)].copy()
-    seconds = {iterations: _timed(peers[BASE], X, init, iterations)[0] for iterations in (1, 4)}
-    each = max(seconds[4] - seconds[1], 1e-4) / 3
-    more = int(np.clip(math.ceil(span / each), 3, MOST_ITERATIONS))
+    each = []
     for fit in peers.values():
         fit(X, init, 2)
+        short, long = (_timed(fit, X, init, iterations)[0] for iterations in (1, 4))
+        each.append(max(long - short, 1e-6) / 3)
+    more = int(np.clip(math.ceil(span / min(each)), 3, MOST_ITERATIONS))
     taken: dict[str, list[float]] = {name: [] for name in peers}
     done: dict[str, Fitted] = {}
     for turn in range(repeats):

@@ -1,0 +1,55 @@
+"""The fast pass in NumPy: what it certifies is right, in every tile shape, and ties stay open."""
+
+import numpy as np
+import pytest
+
+from kmeans_xp.backends.cpu_numpy import nearest
+from kmeans_xp.backends.generic import Frame, Tile
+
+# strips and their rests, few centroids of many features, scores by rows
+SHAPES = [(2, 2), (10, 3), (40, 5), (64, 16), (256, 8), (300, 8), (200, 40), (9, 200)]
+
+
+def problem(k, d, dtype):
+    rng = np.random.default_rng(k * d)
+    x = rng.standard_normal((1500, d)).astype(dtype)
+    centers = rng.standard_normal((k, d)).astype(np.float32)
+    frame = Frame(0.5, rng.standard_normal(d).astype(np.float32))
+    bias = (-0.5 * np.square(centers).sum(axis=1)).astype(np.float32)
+    return x, frame, Tile(centers, bias)
+
+
+@pytest.mark.parametrize("tight", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(("k", "d"), SHAPES)
+def test_certified_rows_are_right(k, d, dtype, tight):
+    x, frame, tile = problem(k, d, dtype)
+    x[7] = np.nan
+    norms = np.full(1493, 1.0, dtype=np.float32)
+    norms[::9] = 3.0
+    bound = (0.0, 1e-3, 2.0)
+    best, score, lead, certified = nearest(x, slice(4, 1497), norms, frame, tile, bound, tight)
+    framed = x[4:1497].astype(np.float64) * 0.5 - frame.center
+    scores = framed @ tile.centers.T.astype(np.float64) + tile.bias
+    ordered = np.sort(scores, axis=1)
+    true_lead = ordered[:, -1] - ordered[:, -2]
+    assert not certified[::9].any()  # beyond the limit
+    assert not certified[3]  # not a number
+    sure = (norms < 2) & (true_lead > 2e-3)
+    assert certified[sure].all()
+    assert (true_lead[certified] > 0.9e-3).all()
+    assert (best[certified] == scores[certified].argmax(axis=1)).all()
+    np.testing.assert_allclose(score[certified], ordered[certified, -1], rtol=1e-4, atol=1e-3)
+    assert (lead[certified] <= true_lead[certified] + 2e-4).all()
+    if tight:
+        np.testing.assert_allclose(lead[certified], true_lead[certified], rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("tight", [True, False])
+@pytest.mark.parametrize(("k", "d"), SHAPES)
+def test_equal_scores_are_never_certified(k, d, tight):
+    x, frame, tile = problem(k, d, "float32")
+    twins = Tile(np.repeat(tile.centers[:1], k, axis=0), np.repeat(tile.bias[:1], k))
+    rows = np.arange(3, 1500, 2)
+    norms = np.ones(len(rows), dtype=np.float32)
+    assert not nearest(x, rows, norms, frame, twins, (0.0, 1e-3, 2.0), tight)[3].any()

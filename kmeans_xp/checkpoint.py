@@ -18,6 +18,7 @@ import numpy as np
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.io import atomic_write
 from kmeans_xp.seeding import Words
+from kmeans_xp.validation import check_count
 
 __all__ = ["Best", "Checkpoint", "CheckpointError", "Keeper", "described", "open_keeper"]
 
@@ -67,9 +68,10 @@ class Checkpoint:
     ) -> None:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"checkpoint must be a folder or a Checkpoint, got {path!r}")
-        if iterations is not None and (not isinstance(iterations, int) or iterations < 1):
-            raise ValueError(f"iterations must be an integer >= 1 or None, got {iterations!r}")
-        if not isinstance(seconds, int | float) or not seconds >= 0:
+        if iterations is not None:
+            iterations = check_count(iterations, "iterations")
+        known = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
+        if not known or not seconds >= 0:
             raise ValueError(f"seconds must be a number >= 0, got {seconds!r}")
         self.path, self.iterations, self.seconds = Path(path), iterations, float(seconds)
 

@@ -33,7 +33,6 @@ from kmeans_xp.validation import (
     check_random_state,
     check_tol,
     check_weights,
-    outside,
 )
 
 __all__ = ["distances", "inertia", "kmeans", "kmeans_plusplus", "labelled_inertia", "predict"]
@@ -186,7 +185,7 @@ def kmeans(
     check_device(device)
     measure = check_metric(metric)
     start = Start(x, init, n_clusters, init_size, measure)
-    n_starts = _number_of_starts(n_init, init)
+    n_starts = check_n_init(n_init, init)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
     check_progress(progress)
@@ -287,7 +286,7 @@ def _kmeans_batch(
     init, init_size = settings["init"], settings["init_size"]
     if not isinstance(init_size, str) or init_size != "auto":
         check_init_size(init_size, int(np.max(np.asarray(n_clusters))))
-    settings["n_init"] = _number_of_starts(settings["n_init"], init)
+    settings["n_init"] = check_n_init(settings["n_init"], init)
     spherical = check_metric(settings["metric"]).spherical
     problems = open_problems(X, lengths, offsets, sample_weight, directions=spherical)
     plain = settings["device"] is None and init_size == "auto" and not settings["verbose"]
@@ -527,16 +526,3 @@ def _opened(
     given = measure.given(given, "centroids")
     w = check_weights(sample_weight, x)
     return x, open_blocks(x, w, dtype, device, metric=measure), given
-
-
-def _number_of_starts(n_init: Any, init: Any) -> int:
-    n_starts = check_n_init(n_init, init)
-    if n_starts > 1 and not isinstance(init, str) and not callable(init):
-        warnings.warn(
-            "init is an array, so every start would be the same: making one instead of "
-            f"n_init={n_starts}",
-            RuntimeWarning,
-            stacklevel=outside(),
-        )
-        return 1
-    return n_starts

@@ -12,21 +12,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_array_api_obj
+from array_api_compat import array_namespace
 
 from kmeans_xp.backends import backend_for, forced_generic
 from kmeans_xp.backends.convert import from_numpy, on_cpu, to_numpy, zero_copy_numpy
 from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.blocks.survey import survey
-from kmeans_xp.validation import as_array
 
 __all__ = [
     "GroupedRows",
-    "dense_array",
     "dispersion",
     "distance_sums",
     "in_float64",
-    "take_rows",
 ]
 
 # Rows and columns of a block of distances, on a CPU and on a device.
@@ -123,23 +120,6 @@ class GroupedRows:
                     f"X[{lo + int(np.argmax(zero))}] is zero: it has no direction, which "
                     "metric='cosine' needs. Remove such rows first."
                 )
-
-
-def dense_array(x: Any, name: str = "X") -> Any:
-    """Return a validated array (`as_array`) that is not sparse."""
-    x = as_array(x, name)
-    if not is_array_api_obj(x):
-        raise TypeError(
-            f"{name} is a sparse matrix, which is not supported here; use {name}.toarray()"
-        )
-    return x
-
-
-def take_rows(x: Any, rows: np.ndarray) -> Any:
-    """Rows of an array of any namespace with these indices on the host."""
-    xp = array_namespace(x)
-    index = rows.astype(np.int64 if has_float64(xp, x) else np.int32)
-    return xp.take(x, from_numpy(index, x), axis=0)
 
 
 def in_float64(x: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
-from kmeans_xp.grouped import GroupedRows, dense_array, dispersion, distance_sums, take_rows
+from kmeans_xp.backends.convert import centroid_dtype, from_numpy, take_rows, to_numpy
+from kmeans_xp.grouped import GroupedRows, dispersion, distance_sums
 from kmeans_xp.seeding import Words, sample_rows
-from kmeans_xp.validation import check_count, check_random_state
+from kmeans_xp.validation import as_array, check_count, check_random_state
 
 __all__ = [
     "calinski_harabasz_score",
@@ -75,7 +75,7 @@ def silhouette_score(
     >>> round(silhouette_score(x, [0, 0, 1, 1]), 6)
     0.87451
     """
-    x, values = dense_array(X), _label_values(labels)
+    x, values = as_array(X), _label_values(labels)
     _check_length(values, x)
     check_random_state(random_state)
     if sample_size is not None and check_count(sample_size, "sample_size") < x.shape[0]:
@@ -119,7 +119,7 @@ def silhouette_samples(X: Any, labels: Any, *, metric: str = "euclidean") -> Any
     >>> silhouette_samples(x, [0, 0, 1, 1]).round(3)
     array([0.882, 0.867, 0.867, 0.882])
     """
-    x, values = dense_array(X), _label_values(labels)
+    x, values = as_array(X), _label_values(labels)
     _check_length(values, x)
     return from_numpy(_silhouette(x, values, metric).astype(centroid_dtype(x)), x)
 
@@ -157,7 +157,7 @@ def davies_bouldin_score(X: Any, labels: Any) -> float:
     >>> davies_bouldin_score(np.array([[0.0], [1.0], [8.0], [9.0]]), [0, 0, 1, 1])
     0.125
     """
-    x, values = dense_array(X), _label_values(labels)
+    x, values = as_array(X), _label_values(labels)
     _check_length(values, x)
     data = GroupedRows(x, values)
     anchors, offsets, spread, _ = dispersion(data)
@@ -202,7 +202,7 @@ def calinski_harabasz_score(X: Any, labels: Any) -> float:
     >>> calinski_harabasz_score(np.array([[0.0], [1.0], [8.0], [9.0]]), [0, 0, 1, 1])
     128.0
     """
-    x, values = dense_array(X), _label_values(labels)
+    x, values = as_array(X), _label_values(labels)
     _check_length(values, x)
     data = GroupedRows(x, values)
     anchors, offsets, _, squares = dispersion(data)

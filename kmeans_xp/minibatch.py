@@ -19,20 +19,12 @@ from kmeans_xp.blocks.minibatch import MiniBatchPass, host_rows
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.exact.blend import Totals, blended_means
 from kmeans_xp.exact.inertia import exact_shift, shift_bounds
-from kmeans_xp.minibatch_options import Options
-from kmeans_xp.seeding import MiniBatchSampler, RowSampler, Start, Words, sample_rows
-from kmeans_xp.validation import (
-    as_array,
-    check_metric,
-    check_n_init,
-    check_tol,
-    check_weights,
-)
+from kmeans_xp.minibatch_options import Options, Plan
+from kmeans_xp.seeding import MiniBatchSampler, RowSampler, Words, sample_rows
+from kmeans_xp.validation import as_array, check_metric, check_tol, check_weights
 
 __all__ = ["MiniBatchResult", "MiniBatchState", "Options", "fit", "partial_fit"]
 
-# Starts that "auto" makes where they are left to chance.
-_STARTS = 3
 # Rows that choose the frame of the fast pass.
 _SAMPLE = 1000
 
@@ -216,23 +208,22 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
         For bad input, naming the argument, before any work.
     """
     x = as_array(X, sparse=True)
-    start, size, n_batch = options.checked(x)
+    plan = options.checked(x)
     w = check_weights(sample_weight, x)
-    n_rows = int(x.shape[0])
-    blocks = open_blocks(x, w, centroid_dtype(x), metric=start.metric)
+    n_rows, n_batch, metric = int(x.shape[0]), plan.n_batch, plan.start.metric
+    blocks = open_blocks(x, w, centroid_dtype(x), metric=metric)
     words = Words(options.random_state)
     reassignments = Words(words.word())
     n_steps = options.max_iter * n_rows // n_batch
     monitor = _Monitor(options, blocks, n_batch, n_steps)
     sampler = MiniBatchSampler(n_rows, w)
     with blocks.session():
-        n_init = check_n_init(options.n_init, options.init, _STARTS)
-        centroids = _start(blocks, x, start, size, n_init, words, options.verbose)
+        centroids = _start(blocks, x, plan, words, options.verbose)
         state = MiniBatchState.begin(centroids, reassignments)
         batches = MiniBatchPass(
             blocks.rows(np.arange(0, n_rows, -(-n_rows // _SAMPLE))),
             n_rows * blocks.n_features,
-            start.metric,
+            metric,
         )
         with batches.session():
             for step in range(1, n_steps + 1):
@@ -284,7 +275,7 @@ def partial_fit(
     check_tol(options.reassignment_ratio, "reassignment_ratio")
     dtype, metric = centroid_dtype(x), check_metric(options.metric)
     if state is None:
-        start, size, _ = options.checked(x)
+        plan = replace(options.checked(x), n_init=1)
     elif x.shape[1] != state.centroids.shape[1]:
         raise ValueError(
             f"X must have the {state.centroids.shape[1]} features of the batches before, got "
@@ -299,7 +290,7 @@ def partial_fit(
         reassignments = Words(words.word())
         blocks = open_blocks(rows, w, dtype)
         with blocks.session():
-            centroids = _start(blocks, x, start, size, 1, words, options.verbose)
+            centroids = _start(blocks, x, plan, words, options.verbose)
         state = MiniBatchState.begin(centroids, reassignments)
     else:
         centroids = metric.given(state.centroids.astype(dtype), "centroids")
@@ -314,18 +305,17 @@ def partial_fit(
     return _result(state, x, labels, inertia, n_steps + 1, None)
 
 
-def _start(
-    blocks: Blocks, x: Any, start: Start, size: int, n_init: int, words: Words, verbose: int
-) -> np.ndarray:
-    """The best of some starts on `size` rows each, by the inertia of as many other rows."""
+def _start(blocks: Blocks, x: Any, plan: Plan, words: Words, verbose: int) -> np.ndarray:
+    """The best of some starts on a few rows each, by the inertia of as many other rows."""
+    start, n_init = plan.start, plan.n_init
     if start.given is not None:
         return start.given
     judge: tuple[np.ndarray, np.ndarray | None] | None = None
     if n_init > 1:
-        judge = _sample(blocks, size, words)
+        judge = _sample(blocks, plan.size, words)
     best: tuple[float, np.ndarray] | None = None
     for index in range(n_init):
-        rows, w = _sample(blocks, size, words)
+        rows, w = _sample(blocks, plan.size, words)
         place = open_blocks(rows, w, blocks.dtype)  # the start is Euclidean, among directions too
         with place.session():
             centroids = start.centroids(place, words, from_numpy(rows, x))

@@ -17,7 +17,31 @@ from kmeans_xp.validation import (
     outside,
 )
 
-__all__ = ["Options"]
+__all__ = ["Options", "Plan"]
+
+# Starts that "auto" makes where they are left to chance.
+_STARTS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit makes of its options.
+
+    Attributes
+    ----------
+    start : Start
+    size : int
+        Rows it looks at.
+    n_batch : int
+        Rows a batch of `fit`.
+    n_init : int
+        Starts to try.
+    """
+
+    start: Start
+    size: int
+    n_batch: int
+    n_init: int
 
 
 @dataclass(frozen=True)
@@ -64,8 +88,8 @@ class Options:
     reassignment_ratio: float = 0.01
     metric: str = "euclidean"
 
-    def checked(self, x: Any) -> tuple[Start, int, int]:
-        """Check all of them against the data: the start, the rows it looks at, rows a batch."""
+    def checked(self, x: Any) -> Plan:
+        """Check all of them against the data."""
         n_rows = int(x.shape[0])
         n_clusters = check_n_clusters(self.n_clusters, n_rows)
         check_count(self.max_iter, "max_iter")
@@ -74,11 +98,11 @@ class Options:
         if self.max_no_improvement is not None:
             check_count(self.max_no_improvement, "max_no_improvement", 0)
         check_random_state(self.random_state)
-        check_n_init(self.n_init, self.init)
+        n_init = check_n_init(self.n_init, self.init, _STARTS)
         n_batch = min(check_count(self.batch_size, "batch_size"), n_rows)
         size = min(self._start_rows(n_batch), n_rows)
         start = Start(x, self.init, n_clusters, size, check_metric(self.metric))
-        return start, size, n_batch
+        return Plan(start, size, n_batch, n_init)
 
     def _start_rows(self, n_batch: int) -> int:
         few = 3 * self.n_clusters

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from array_api_compat import array_namespace, is_array_api_obj
 
-from kmeans_xp.backends.convert import from_numpy, namespace_name, to_numpy
+from kmeans_xp.backends.convert import namespace_name, take_rows, to_numpy
 from kmeans_xp.functional import kmeans, predict
 from kmeans_xp.seeding import Words, sample_rows
 from kmeans_xp.validation import as_array, check_count, check_random_state
@@ -109,8 +109,7 @@ class ProductQuantizer:
         limit = self._limit(clusters, n_rows)
         words = Words(self.random_state)
         if limit < n_rows:
-            xp = array_namespace(x)
-            x = xp.take(x, from_numpy(sample_rows(n_rows, limit, words), x), axis=0)
+            x = take_rows(x, sample_rows(n_rows, limit, words))
         result = kmeans(
             _split(x, parts),
             clusters,

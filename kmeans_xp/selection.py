@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
+from kmeans_xp.backends.convert import centroid_dtype, from_numpy, take_rows, to_numpy
 from kmeans_xp.functional import kmeans
-from kmeans_xp.grouped import dense_array, take_rows
 from kmeans_xp.knee import bend, first_gap, knee, speeds_up
 from kmeans_xp.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 from kmeans_xp.seeding import Words, sample_rows
-from kmeans_xp.validation import check_count, check_n_clusters, check_random_state
+from kmeans_xp.validation import as_array, check_count, check_n_clusters, check_random_state
 
 __all__ = ["KSelection", "select_k"]
 
@@ -144,7 +143,7 @@ def select_k(
     >>> selection.k
     3
     """
-    x = dense_array(X)
+    x = as_array(X)
     names = _check_criteria(criterion)
     sizes = _check_k_values(k_values, int(x.shape[0]))
     n_references = check_count(n_references, "n_references")

@@ -8,6 +8,7 @@ import math
 import numbers
 import os
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -222,12 +223,24 @@ def check_tol(value: Any, name: str = "tol") -> float:
 
 
 def check_n_init(value: Any, init: Any, auto: int = 10) -> int:
-    """Return how many starts to make; "auto" stands for `auto` where chance alone chooses."""
+    """Return how many starts to make; "auto" stands for `auto` where chance alone chooses.
+
+    Warns if there could be several from the same array.
+    """
     if isinstance(value, str):
         if value != "auto":
             raise ValueError(f"n_init must be 'auto' or an integer >= 1, got {value!r}")
         return auto if callable(init) or (isinstance(init, str) and init == "random") else 1
-    return check_count(value, "n_init")
+    n_starts = check_count(value, "n_init")
+    if n_starts > 1 and not isinstance(init, str) and not callable(init):
+        warnings.warn(
+            "init is an array, so every start would be the same: making one instead of "
+            f"n_init={n_starts}",
+            RuntimeWarning,
+            stacklevel=outside(),
+        )
+        return 1
+    return n_starts
 
 
 def check_init_name(init: Any) -> None:

@@ -226,8 +226,13 @@ def test_arguments(tmp_path):
         kmeans(x, 3, resume=3)
     with pytest.raises(ValueError, match="iterations"):
         Checkpoint(tmp_path, iterations=0)
-    with pytest.raises(ValueError, match="seconds"):
-        Checkpoint(tmp_path, seconds=-1)
+    with pytest.raises(TypeError, match="iterations"):
+        Checkpoint(tmp_path, iterations=True)
+    for seconds in (-1, float("nan"), True, "1"):
+        with pytest.raises(ValueError, match="seconds"):
+            Checkpoint(tmp_path, seconds=seconds)
+    often = Checkpoint(tmp_path, iterations=np.int64(2), seconds=np.float32(0.5))
+    assert (often.iterations, often.seconds) == (2, 0.5)
     with pytest.raises(ValueError, match="not for batches"):
         kmeans(x[None], 3, checkpoint=tmp_path)
     assert not list(tmp_path.iterdir())

@@ -198,3 +198,18 @@ def test_a_small_init_size_is_raised():
 def test_bad_options(name, value):
     with pytest.raises(ValueError, match=name):
         fit(X, Options(**{**ASKED, name: value}))
+
+
+def test_what_is_stored_twice_is_refused_in_a_batch_too():
+    csr_array = pytest.importorskip("scipy.sparse").csr_array
+    twice = csr_array((np.ones(3), np.array([0, 0, 1]), np.array([0, 2, 3])), shape=(2, 2))
+    with pytest.raises(ValueError, match=r"X stores X\[0, 0\] more than once"):
+        MiniBatchKMeans(2).partial_fit(twice)
+
+
+def test_an_array_is_one_start():
+    model = MiniBatchKMeans(4, init=X[:4], n_init=5, random_state=0)
+    with pytest.warns(RuntimeWarning, match="making one instead of n_init=5"):
+        model.fit(X)
+    once = MiniBatchKMeans(4, init=X[:4], n_init=1, random_state=0).fit(X)
+    assert_bits(model.cluster_centers_, once.cluster_centers_)

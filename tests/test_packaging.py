@@ -79,6 +79,14 @@ def test_public_names():
         kmeans_xp.nothing  # noqa: B018
 
 
+def test_the_reference_lists_every_public_name():
+    listed = set((ROOT / "docs" / "api.rst").read_text(encoding="utf-8").split())
+    for module in ("metrics", "plot", "pq", "vq"):
+        names = importlib.import_module(f"kmeans_xp.{module}").__all__
+        assert {f"{module}.{name}" for name in names} <= listed
+    assert set(dir(kmeans_xp)) <= listed
+
+
 def test_command_without_its_extra_names_the_command():
     code = (
         "import sys; sys.modules['typer'] = None; sys.argv = ['kmeans-xp', 'demo'];"

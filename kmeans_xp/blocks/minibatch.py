@@ -18,6 +18,7 @@ from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import is_sparse, to_numpy
 from kmeans_xp.backends.generic import Frame
 from kmeans_xp.blocks.directions import directions
+from kmeans_xp.blocks.sparse_survey import csr_rows
 from kmeans_xp.blocks.survey import survey
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_cosine_inertia
@@ -116,9 +117,13 @@ def host_rows(x: Any, dtype: np.dtype[Any], metric: Metric) -> np.ndarray:
     Raises
     ------
     ValueError
-        If X holds NaN, infinity, integers beyond float64, or rows without a direction.
+        If X holds NaN, infinity, integers beyond float64, or rows without a direction; if a sparse
+        one is not sound or stores an entry twice.
     """
-    rows = x.toarray() if is_sparse(x) else to_numpy(x)
+    if is_sparse(x):
+        csr_rows(x)  # `toarray` would add up what is stored twice
+        x = x.toarray()
+    rows = to_numpy(x)
     survey(backend_for(rows), rows, None)
     rows = np.ascontiguousarray(rows, dtype=dtype)
     return directions(rows, dtype) if metric.spherical else rows

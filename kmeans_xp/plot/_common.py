@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_array_api_obj
+from array_api_compat import is_array_api_obj
 
-from kmeans_xp.backends.convert import from_numpy, is_sparse, to_numpy
+from kmeans_xp.backends.convert import is_sparse, take_rows, to_numpy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,8 +73,7 @@ def host_rows(x: Any, rows: np.ndarray | None) -> np.ndarray:
     if rows is None:
         return host(x)
     if is_array_api_obj(x) and not isinstance(x, np.ndarray):
-        xp = array_namespace(x)
-        return to_numpy(xp.take(x, from_numpy(rows, x), axis=0))
+        return to_numpy(take_rows(x, rows))
     return np.asarray(x)[rows]
 
 

@@ -10,9 +10,8 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from kmeans_xp.backends.convert import to_numpy
-from kmeans_xp.grouped import dense_array
 from kmeans_xp.seeding import Words
-from kmeans_xp.validation import check_random_state
+from kmeans_xp.validation import as_array, check_random_state
 
 __all__ = [
     "check_book",
@@ -31,7 +30,7 @@ def check_observations(obs: Any, name: str, check_finite: bool) -> tuple[Any, bo
     flat = getattr(obs, "ndim", 2) == 1
     if flat and not is_array_api_obj(obs):  # a column of a data frame
         obs = np.asarray(obs)
-    x = dense_array(obs[:, None] if flat else obs, name)
+    x = as_array(obs[:, None] if flat else obs, name)
     xp = array_namespace(x)
     if check_finite and xp.isdtype(x.dtype, "real floating") and not bool(xp.all(xp.isfinite(x))):
         raise ValueError(f"{name} must not hold infinity or NaN")

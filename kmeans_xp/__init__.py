@@ -12,6 +12,7 @@ from kmeans_xp.lloyd import State
 from kmeans_xp.models import ModelError, load_model, save_model
 from kmeans_xp.result import BatchResult, KMeansResult, fingerprint
 from kmeans_xp.selection import KSelection, select_k
+from kmeans_xp.streams import Stream, stream
 
 if TYPE_CHECKING:
     from kmeans_xp.estimators import BisectingKMeans as BisectingKMeans
@@ -31,6 +32,7 @@ __all__ = [
     "KSelection",
     "ModelError",
     "State",
+    "Stream",
     "fingerprint",
     "kmeans",
     "kmeans_plusplus",
@@ -38,6 +40,7 @@ __all__ = [
     "predict",
     "save_model",
     "select_k",
+    "stream",
     "to_onnx",
     "warmup",
 ]

@@ -72,7 +72,7 @@ def kmeans(
         NumPy, CuPy, PyTorch, JAX or any other array-API array; bool, integer (computed as float64),
         float16, bfloat16, float32 or float64. Any memory layout; never modified. Lists and data
         frames become NumPy. SciPy's sparse matrices and arrays are computed as CSR, never made
-        dense; results are dense NumPy arrays.
+        dense. A `stream` gives rows that need not fit in memory.
     n_clusters : int, default 8
         Number of clusters K, 1 <= K <= N. A batch takes one for all or one a problem.
     init : {"k-means++", "random"}, array of shape (K, D), or callable
@@ -178,7 +178,7 @@ def kmeans(
             device=device,
             verbose=verbose,
         )
-    x = as_array(X, sparse=True)
+    x = as_array(X, sparse=True, streams=True)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
     algorithm = check_algorithm(algorithm)
@@ -496,7 +496,7 @@ def kmeans_plusplus(
     >>> bool((x[indices] == centroids).all())
     True
     """
-    x = as_array(X, sparse=True)
+    x = as_array(X, sparse=True, streams=True)
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
     size = check_init_size(init_size, n_clusters)
     if n_local_trials is not None:
@@ -519,7 +519,7 @@ def _opened(
     device: str | None = None,
 ) -> tuple[Any, Blocks, np.ndarray]:
     """Check data and given centroids; returns X as an array, its blocks and the centroids."""
-    x = as_array(X, sparse=True)
+    x = as_array(X, sparse=True, streams=True)
     check_device(device)
     dtype, measure = centroid_dtype(x), check_metric(metric)
     given = check_centroids(centroids, (None, int(x.shape[1])), dtype, "centroids")

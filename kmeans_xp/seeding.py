@@ -18,6 +18,7 @@ from kmeans_xp.backends.convert import centroid_dtype
 from kmeans_xp.blocks.base import Blocks, Potential
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
+from kmeans_xp.streams import is_stream
 from kmeans_xp.validation import check_centroids, check_init_name, check_init_size
 
 __all__ = [
@@ -335,6 +336,8 @@ class Start:
         self.init_size = check_init_size(init_size, n_clusters)
         self.given: np.ndarray | None = None
         check_init_name(init)
+        if callable(init) and is_stream(x):
+            raise TypeError("init must not be a callable for a stream: it would need all rows")
         if not isinstance(init, str) and not callable(init):
             self.given = self._checked(init)
 

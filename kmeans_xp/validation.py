@@ -18,6 +18,7 @@ from kmeans_xp.backends import require_cuda
 from kmeans_xp.backends.convert import is_sparse, namespace_name, to_numpy
 from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.exact.metric import METRICS, Metric
+from kmeans_xp.streams import is_stream
 
 __all__ = [
     "as_array",
@@ -49,11 +50,13 @@ def outside() -> int:
     return level
 
 
-def as_array(x: Any, name: str = "X", n_dims: int = 2, *, sparse: bool = False) -> Any:
+def as_array(
+    x: Any, name: str = "X", n_dims: int = 2, *, sparse: bool = False, streams: bool = False
+) -> Any:
     """Return X as a real array of its own namespace (lists and data frames become NumPy).
 
     It has two dimensions, or three for a batch. bfloat16 becomes float32, which holds it exactly.
-    With `sparse` SciPy's matrices and arrays are let through, as CSR.
+    With `sparse` SciPy's matrices and arrays are let through, as CSR; with `streams` a `Stream`.
 
     Raises
     ------
@@ -71,6 +74,12 @@ def as_array(x: Any, name: str = "X", n_dims: int = 2, *, sparse: bool = False) 
             f"{name} is a CuPy sparse matrix, which is not supported; pass {name}.get() (computed "
             f"on the host) or {name}.toarray()"
         )
+    if is_stream(x):
+        if not streams:
+            raise TypeError(
+                f"{name} is a stream, and this takes arrays alone; kmeans takes streams"
+            )
+        return x
     if is_sparse(x):
         if not sparse:
             raise TypeError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/index.md", "docs/batches.md")
+PAGES = ("README.md", "docs/index.md", "docs/batches.md", "docs/streams.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

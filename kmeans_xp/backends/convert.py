@@ -19,6 +19,8 @@ from array_api_compat import (
     to_device,
 )
 
+from kmeans_xp.streams import is_stream
+
 __all__ = [
     "centroid_dtype",
     "from_numpy",
@@ -101,7 +103,7 @@ def zero_copy_numpy(x: Any) -> np.ndarray | None:
 
 def from_numpy(values: np.ndarray, like: Any) -> Any:
     """Bring a NumPy array into the namespace and onto the device of `like`."""
-    if isinstance(like, np.ndarray) or is_sparse(like):
+    if isinstance(like, np.ndarray) or is_sparse(like) or is_stream(like):
         return values
     xp = array_namespace(like)
     values = np.ascontiguousarray(values)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kmeans_xp.backends import backend_for
 from kmeans_xp.backends.convert import from_numpy
-from kmeans_xp.blocks.survey import survey
+from kmeans_xp.blocks.survey import RefusedRowError, survey
 from kmeans_xp.exact.unit import unit_rows
 
 __all__ = ["directions", "refuse_zero_row"]
@@ -16,9 +16,10 @@ __all__ = ["directions", "refuse_zero_row"]
 
 def refuse_zero_row(row: int) -> NoReturn:
     """Say that a row has no direction."""
-    raise ValueError(
+    raise RefusedRowError(
         "X must have no row of zeros for metric='cosine', which has no direction; "
-        f"X[{row}] is one (the first such row). Remove such rows first."
+        "X[{row}] is one (the first such row). Remove such rows first.",
+        row,
     )
 
 

@@ -86,12 +86,10 @@ class MemoryBlocks:
             # the namespace takes subnormal values for zero: NumPy does not
             self.x = to_numpy(x)
             self.backend = NumpyBackend(self.x)
-        entries = _SUM_ENTRIES // max(1, self.backend.n_threads // 2)  # each thread has its own
-        self._sum_rows = int(np.clip(entries // self.n_features, 16, 16384))
+        self._sum_rows = self._rows_a_sum()
         self.grid = self._grid(w)
         self.exponent = int(np.frexp(self.survey.largest.max())[1])
-        sampled = int(np.clip(_SUM_ENTRIES // self.n_features, 16, _SAMPLE))
-        step = -(-self.n_rows // sampled)
+        step = -(-self.n_rows // self._sample_rows())
         sample = self.rows(np.arange(0, self.n_rows, step))
         self.frame = choose_frame(sample)
         self._norms: np.ndarray | None = None
@@ -342,15 +340,25 @@ class MemoryBlocks:
         lo, hi = batch
         if self._bounds is not None and drift is not None:
             still = self._bounds.age(self.backend, lo, hi, self._labels[lo:hi], drift)
-            if len(still) < _MOST_ROWS * (hi - lo):
-                if len(centers.first) >= _TIGHTEN:
-                    still = self._bounds.tighten(
-                        self.backend, self.x, still, self._labels, centers, drift.half
-                    )
-                if still.size:
-                    yield still
-                return
+            yield from self._narrowed(still, batch, centers, drift)
+            return
         yield slice(lo, hi)
+
+    def _narrowed(
+        self, still: np.ndarray, batch: tuple[int, int], centers: Centers, drift: Drift | None
+    ) -> Iterator[slice | np.ndarray]:
+        """Rows of a batch that stay open of those that aged bounds left open."""
+        assert self._labels is not None and self._bounds is not None and drift is not None
+        lo, hi = batch
+        if len(still) >= _MOST_ROWS * (hi - lo):
+            yield slice(lo, hi)
+            return
+        if len(centers.first) >= _TIGHTEN:
+            still = self._bounds.tighten(
+                self.backend, self.x, still, self._labels, centers, drift.half
+            )
+        if still.size:
+            yield still
 
     def _batches(self, n_clusters: int) -> list[tuple[int, int]]:
         """Ranges of several blocks each: enough of them to keep all threads busy."""
@@ -408,6 +416,11 @@ class MemoryBlocks:
         """Up to `count` eligible rows by decreasing rn12(|x − c_label|²), ties to the lowest
         row.
         """
+        rows, values = self._farthest_of(centroids, count)
+        return rows[np.argsort(-values, kind="stable")]
+
+    def _farthest_of(self, centroids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Such rows in increasing order, and their values."""
         assert self._labels is not None
         largest = max(float(self.survey.largest.max()), float(np.abs(centroids).max()))
         exponent = int(np.frexp(largest)[1])
@@ -423,9 +436,18 @@ class MemoryBlocks:
             best = np.argsort(-values, kind="stable")[:count]  # earlier rows stay first
             keep = np.sort(best)
             rows, values = rows[keep], values[keep]
-        return rows[np.argsort(-values, kind="stable")]
+        return rows, values
 
     # ---- once a fit
+
+    def _rows_a_sum(self) -> int:
+        """Rows whose exact partial sums are formed together."""
+        entries = _SUM_ENTRIES // max(1, self.backend.n_threads // 2)  # each thread has its own
+        return int(np.clip(entries // self.n_features, 16, 16384))
+
+    def _sample_rows(self) -> int:
+        """Rows to choose the frame of the fast pass by."""
+        return int(np.clip(_SUM_ENTRIES // self.n_features, 16, _SAMPLE))
 
     def _grid(self, w: np.ndarray | None) -> Grid:
         narrow = self.dtype == np.float32 and (w is None or w.dtype == np.float32)

@@ -15,7 +15,9 @@ from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.blocks.sparse import SparseBlocks
+from kmeans_xp.blocks.streamed import StreamBlocks
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
+from kmeans_xp.streams import is_stream
 from kmeans_xp.validation import outside
 
 __all__ = ["open_blocks"]
@@ -58,8 +60,9 @@ def open_blocks(
 def _open(
     x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
 ) -> Blocks:
-    if is_sparse(x):
-        return _open_sparse(x, w, dtype, device, metric)
+    if is_sparse(x) or is_stream(x):
+        special = _open_sparse if is_sparse(x) else _open_stream
+        return special(x, w, dtype, device, metric)
 
     def in_memory(there: Any) -> MemoryBlocks:
         rows = directions(there, dtype) if metric.spherical else there
@@ -95,6 +98,14 @@ def _open(
             stacklevel=outside(),
         )
         return in_memory(on_device)
+
+
+def _open_stream(
+    x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
+) -> Blocks:
+    if device == "cuda":
+        raise ValueError("device='cuda' takes arrays, and X is a stream; leave device out")
+    return StreamBlocks(x, w, dtype, metric)
 
 
 def _open_sparse(

@@ -12,9 +12,21 @@ from kmeans_xp.backends import Backend
 from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
 
-__all__ = ["Survey", "survey"]
+__all__ = ["RefusedRowError", "Survey", "survey"]
 
 _EXACT_INTEGER = 1 << 53
+
+
+class RefusedRowError(ValueError):
+    """A row that cannot be computed with; `text` says why, with {row} for its number."""
+
+    def __init__(self, text: str, row: int) -> None:
+        super().__init__(text.replace("{row}", str(row)))
+        self.text, self.row = text, row
+
+    def moved(self, by: int) -> RefusedRowError:
+        """Return the same error where the array begins with another row of the data."""
+        return RefusedRowError(self.text, self.row + by)
 
 
 @dataclass(frozen=True)
@@ -110,17 +122,19 @@ def _integers(high: np.ndarray, low: np.ndarray, block: np.ndarray, lo: int) -> 
     if max(top) > _EXACT_INTEGER:
         beyond = (block > _EXACT_INTEGER) | (block < -_EXACT_INTEGER)
         row, column = (int(i) for i in np.argwhere(beyond)[0])
-        raise ValueError(
+        raise RefusedRowError(
             "X holds integers beyond 2**53, which float64 cannot hold exactly; "
-            f"X[{lo + row}, {column}] is {block[row, column]} (the first such value). "
-            "Scale them down or subtract an offset first."
+            f"X[{{row}}, {column}] is {block[row, column]} (the first such value). "
+            "Scale them down or subtract an offset first.",
+            lo + row,
         )
     return np.asarray(top, dtype=np.float64)
 
 
 def _refuse(bad: np.ndarray, value: Any, lo: int) -> None:
     row, column = (int(i) for i in np.argwhere(bad)[0])
-    raise ValueError(
-        f"X must hold finite numbers, not NaN or infinity; X[{lo + row}, {column}] is "
-        f"{value(row, column)} (the first such value). Remove or impute such rows first."
+    raise RefusedRowError(
+        f"X must hold finite numbers, not NaN or infinity; X[{{row}}, {column}] is "
+        f"{value(row, column)} (the first such value). Remove or impute such rows first.",
+        lo + row,
     )

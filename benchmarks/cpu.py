@@ -41,7 +41,7 @@ from benchmarks.harness import (
 )
 from benchmarks.peers import BASE, Fitted, bell_clusters, checks, default_fits, fits, uniform
 from kmeans_xp import kmeans_plusplus, warmup
-from kmeans_xp.functional import inertia
+from kmeans_xp.prediction import inertia
 
 # They choose older, slower kernels of OpenBLAS.
 SPOILERS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")

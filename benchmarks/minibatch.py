@@ -21,7 +21,7 @@ from benchmarks.cpu import refuse_spoilers
 from benchmarks.harness import finish, interleaved, median_ms, print_table, row
 from benchmarks.peers import bell_clusters, uniform
 from kmeans_xp import MiniBatchKMeans, warmup
-from kmeans_xp.functional import inertia
+from kmeans_xp.prediction import inertia
 
 BATCH = 1024
 SHAPES = ((1_000_000, 16, 64), (100_000, 16, 64), (1_000_000, 2, 10), (200_000, 128, 256))

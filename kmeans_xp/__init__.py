@@ -6,10 +6,11 @@ from kmeans_xp.backends import warmup
 from kmeans_xp.checkpoint import Checkpoint, CheckpointError
 from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.export import to_onnx
-from kmeans_xp.functional import kmeans, kmeans_plusplus, predict
+from kmeans_xp.functional import kmeans, kmeans_plusplus
 from kmeans_xp.history import History
 from kmeans_xp.lloyd import State
 from kmeans_xp.models import ModelError, load_model, save_model
+from kmeans_xp.prediction import predict
 from kmeans_xp.result import BatchResult, KMeansResult, fingerprint
 from kmeans_xp.selection import KSelection, select_k
 from kmeans_xp.streams import Stream, stream

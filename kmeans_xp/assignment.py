@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends import Backend
-from kmeans_xp.backends.generic import Frame, Swept, Task, Tile
+from kmeans_xp.backends.records import Frame, Swept, Task, Tile
 from kmeans_xp.exact.bounds import (
     FLOAT32,
     FLOAT64,

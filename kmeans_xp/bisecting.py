@@ -14,7 +14,8 @@ import numpy as np
 
 from kmeans_xp.backends.convert import from_numpy, take_rows, to_numpy
 from kmeans_xp.exceptions import ConvergenceWarning
-from kmeans_xp.functional import inertia, kmeans, labelled_inertia, predict
+from kmeans_xp.functional import kmeans
+from kmeans_xp.prediction import inertia, labelled_inertia, predict
 from kmeans_xp.seeding import Words
 from kmeans_xp.validation import check_n_clusters, check_random_state, check_weights
 

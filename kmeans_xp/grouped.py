@@ -15,8 +15,8 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from kmeans_xp.backends import backend_for, forced_generic
+from kmeans_xp.backends.abilities import has_float64
 from kmeans_xp.backends.convert import from_numpy, on_cpu, to_numpy, zero_copy_numpy
-from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.blocks.survey import survey
 
 __all__ = [

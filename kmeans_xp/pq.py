@@ -7,7 +7,8 @@ from typing import Any, Self
 from array_api_compat import array_namespace, is_array_api_obj
 
 from kmeans_xp.backends.convert import namespace_name, take_rows, to_numpy
-from kmeans_xp.functional import kmeans, predict
+from kmeans_xp.functional import kmeans
+from kmeans_xp.prediction import predict
 from kmeans_xp.seeding import Words, sample_rows
 from kmeans_xp.validation import as_array, check_count, check_random_state
 

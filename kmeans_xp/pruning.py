@@ -15,7 +15,7 @@ import numpy as np
 
 from kmeans_xp.assignment import Assigned, Centers
 from kmeans_xp.backends import Backend
-from kmeans_xp.backends.generic import Own
+from kmeans_xp.backends.records import Own
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 
 __all__ = ["Bounds", "Drift", "bound_terms"]

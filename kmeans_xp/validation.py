@@ -15,8 +15,8 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_array
 
 from kmeans_xp.backends import require_cuda
+from kmeans_xp.backends.abilities import has_float64
 from kmeans_xp.backends.convert import is_sparse, namespace_name, to_numpy
-from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.exact.metric import METRICS, Metric
 from kmeans_xp.streams import is_stream
 

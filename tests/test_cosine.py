@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kmeans_xp import assignment, fingerprint, kmeans, kmeans_plusplus, predict
 from kmeans_xp.exact import unit
-from kmeans_xp.functional import distances, inertia
+from kmeans_xp.prediction import distances, inertia
 
 from . import datasets, reference
 from .conftest import entered

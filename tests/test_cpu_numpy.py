@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kmeans_xp.backends.cpu_numpy import nearest
-from kmeans_xp.backends.generic import Frame, Tile
+from kmeans_xp.backends.records import Frame, Tile
 
 # strips and their rests, few centroids of many features, scores by rows
 SHAPES = [(2, 2), (10, 3), (40, 5), (64, 16), (256, 8), (300, 8), (200, 40), (9, 200)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kmeans_xp import fingerprint, kmeans
 from kmeans_xp.assignment import choose_frame, prepare, resolve
 from kmeans_xp.backends.cpu import NumpyBackend, kernels
-from kmeans_xp.backends.generic import Frame, Task, Tile
+from kmeans_xp.backends.records import Frame, Task, Tile
 from kmeans_xp.exact.bounds import score_bound
 from kmeans_xp.exact.dyadic import rn12
 from kmeans_xp.exact.sums import ClusterSums, Grid

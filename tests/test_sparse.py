@@ -17,7 +17,7 @@ from kmeans_xp.blocks import sparse_nearest
 from kmeans_xp.exact.means import rounded_means
 from kmeans_xp.exact.sums import ClusterSums, Grid
 from kmeans_xp.exact.totals import exact_total, square_total
-from kmeans_xp.functional import distances, inertia
+from kmeans_xp.prediction import distances, inertia
 
 from . import datasets
 from .helpers import assert_bits, assert_same, environment, run

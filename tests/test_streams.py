@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kmeans_xp import KMeansResult, fingerprint, kmeans, kmeans_plusplus, predict, stream
-from kmeans_xp.functional import distances, inertia
+from kmeans_xp.prediction import distances, inertia
 
 
 def data(kind="blobs", n=3000, d=4, dtype=np.float32):

@@ -10,7 +10,7 @@ import pytest
 
 from kmeans_xp import History, KMeans, State, kmeans, predict
 from kmeans_xp.exact.inertia import exact_shift
-from kmeans_xp.functional import inertia
+from kmeans_xp.prediction import inertia
 
 from . import datasets
 from .conftest import Library

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kmeans_xp.backends import cpu_numpy
-from kmeans_xp.backends.generic import Backend, Frame, Own, Swept, Task, Tile, _upper_norms, quiet
+from kmeans_xp.backends.generic import Backend, quiet, upper_norms
+from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
 
@@ -156,7 +157,7 @@ class NumpyBackend(Backend):
 
     def row_norms(self, rows: np.ndarray) -> np.ndarray:
         """Upper bounds of |x̂|, float32."""
-        return _upper_norms(np.einsum("ij,ij->i", rows, rows).astype(np.float64), rows.shape[1])
+        return upper_norms(np.einsum("ij,ij->i", rows, rows).astype(np.float64), rows.shape[1])
 
     def cross(self, rows: np.ndarray, centers: np.ndarray) -> np.ndarray:
         """Products of a few centres with framed rows, float32, shape (m, n)."""

@@ -13,8 +13,8 @@ import numpy as np
 
 from kmeans_xp.backends import numba_kernels as kernels
 from kmeans_xp.backends import numba_sweep
-from kmeans_xp.backends.generic import Frame, Swept, Task, Tile
 from kmeans_xp.backends.jit import frozen
+from kmeans_xp.backends.records import Frame, Swept, Task, Tile
 from kmeans_xp.exact.sums import ClusterSums, Grid
 
 __all__ = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kmeans_xp.backends.generic import Frame, Tile
+from kmeans_xp.backends.records import Frame, Tile
 from kmeans_xp.exact.scratch import scratch
 
 __all__ = ["nearest", "take"]

@@ -5,27 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_jax_array, is_torch_array
+from array_api_compat import array_namespace, device
 
+from kmeans_xp.backends.abilities import flushes, has_float64, true_float32
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
+from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = [
-    "Backend",
-    "Frame",
-    "Own",
-    "Swept",
-    "Task",
-    "Tile",
-    "chosen_block_rows",
-    "has_float64",
-]
+__all__ = ["Backend", "chosen_block_rows", "quiet", "upper_norms"]
 
 # Float32 factors that turn the rounding of one operation upwards and downwards.
 _UP = np.float32(1 + 2.0**-22)
@@ -36,105 +28,6 @@ _CACHED = 1 << 13
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where the fast pass looks at the data from: rows become x·scale − center. Changes speed only.
-
-    Attributes
-    ----------
-    scale : float
-        A power of two.
-    center : ndarray of float32, shape (D,)
-        In scaled units.
-    """
-
-    scale: float
-    center: np.ndarray
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Centroids ready for the fast pass: float32, scaled and centred, and the bias −|c|²/2."""
-
-    centers: np.ndarray
-    bias: np.ndarray
-
-
-@dataclass(frozen=True)
-class Task:
-    """What assigning rows needs and changes, all on the host.
-
-    Attributes
-    ----------
-    frame : Frame
-    tile : Tile
-    ids : ndarray of int32, shape (U,)
-        Label of each centroid of the tile.
-    norms : ndarray of float32, shape (N,)
-        Upper bounds of the norms of all rows as framed.
-    labels : ndarray of int32, shape (N,)
-        Of all rows; changed in place.
-    terms : tuple of float
-        Slope, offset and limit of the certificate (`Backend.nearest`), then what `Backend.renew`
-        takes besides the slope: offset, shrink, tiny and the norm of the nearest centroid outside
-        the fast pass.
-    bounds : tuple of ndarray of float32, shape (N,), or None
-        Upper and lower bounds of all rows, changed in place.
-    """
-
-    frame: Frame
-    tile: Tile
-    ids: np.ndarray
-    norms: np.ndarray
-    labels: np.ndarray
-    terms: tuple[float, float, float, float, float, float, float]
-    bounds: tuple[np.ndarray, np.ndarray] | None
-
-
-@dataclass(frozen=True)
-class Own:
-    """What measuring rows against their own centroids takes.
-
-    Attributes
-    ----------
-    frame : Frame
-    points : ndarray of float32, shape (K, D)
-        Centroids in the frame.
-    errors : ndarray of float64, shape (K,)
-        How far each point is from its centroid, at most.
-    grow : float
-        Factor that covers the rounding of a float32 distance.
-    spread : float
-        Added to the square of a distance (`assignment.Centers.spread`).
-    """
-
-    frame: Frame
-    points: np.ndarray
-    errors: np.ndarray
-    grow: float
-    spread: float
-
-
-@dataclass(frozen=True)
-class Swept:
-    """Outcome of `Backend.sweep`.
-
-    Attributes
-    ----------
-    changed : int
-        How many rows have another label.
-    moved, old : ndarray, shape (n,)
-        Those of them that the sums do not know of yet, and their labels before.
-    left : ndarray of int64
-        Rows whose label is still open.
-    """
-
-    changed: int
-    moved: np.ndarray
-    old: np.ndarray
-    left: np.ndarray
 
 
 class Backend:
@@ -155,9 +48,9 @@ class Backend:
         # A float32 matrix product is only a float32 product on a CPU, and not even there if asked
         # otherwise; elsewhere the pass runs in float64 or counts on bfloat16 factors.
         self.has_float64 = has_float64(self.xp, x)
-        self.input_unit = 0.0 if on_cpu(x) and _true_float32(x) else 2.0**-8
+        self.input_unit = 0.0 if on_cpu(x) and true_float32(x) else 2.0**-8
         self.index_dtype = np.int64 if self.has_float64 else np.int32
-        self.flushes = _flushes(self.xp, self.device)
+        self.flushes = flushes(self.xp, self.device)
         if not on_cpu(x):
             self.survey_entries = 1 << 27
         self.pass_dtype = self.xp.float32
@@ -223,7 +116,7 @@ class Backend:
         xp = self.xp
         n_features = rows.shape[1]
         squares = to_numpy(xp.sum(rows * rows, axis=1, dtype=xp.float32)).astype(np.float64)
-        return _upper_norms(squares, n_features)
+        return upper_norms(squares, n_features)
 
     def nearest(
         self,
@@ -511,35 +404,9 @@ def quiet() -> np.errstate:
     return np.errstate(all="ignore")
 
 
-def _upper_norms(squares: np.ndarray, n_features: int) -> np.ndarray:
+def upper_norms(squares: np.ndarray, n_features: int) -> np.ndarray:
     """Round norms up to float32 from squares that were summed in float32."""
     with np.errstate(over="ignore", invalid="ignore"):
         bound = np.sqrt(squares) * (1 + gamma(n_features + 4, FLOAT32)) * (1 + 1e-6)
         # squares below the normal range may have been flushed to zero
         return (bound + 2.0**-62 * np.sqrt(n_features)).astype(np.float32)
-
-
-def has_float64(xp: Any, x: Any) -> bool:
-    """Whether this namespace computes in float64 on the device of `x`."""
-    if is_jax_array(x):
-        import jax
-
-        return bool(jax.config.jax_enable_x64)
-    try:
-        return bool(xp.zeros(1, dtype=xp.float64, device=device(x)).dtype == xp.float64)
-    except (AttributeError, TypeError, RuntimeError, ValueError):
-        return False
-
-
-def _flushes(xp: Any, where: Any) -> bool:
-    """Whether subnormal float32 operands count as zero (JAX on the CPU)."""
-    small = xp.asarray([2.0**-140], dtype=xp.float32, device=where)
-    return bool(to_numpy(small * 2.0**100)[0] == 0)
-
-
-def _true_float32(x: Any) -> bool:
-    if is_torch_array(x):
-        import torch
-
-        return torch.get_float32_matmul_precision() == "highest"
-    return True

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.generic import Frame, Own
 from kmeans_xp.backends.jit import frozen, jit, sum_jit
+from kmeans_xp.backends.records import Frame, Own
 from kmeans_xp.exact.bounds import FLOAT32
 
 __all__ = ["age", "renew", "tighten", "warmup"]

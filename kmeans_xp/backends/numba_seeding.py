@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.generic import Frame
 from kmeans_xp.backends.jit import frozen, jit, sum_jit
+from kmeans_xp.backends.records import Frame
 from kmeans_xp.exact.bounds import FLOAT32, FLOAT64, TINY64, gamma
 from kmeans_xp.exact.potentials import FLUSH
 

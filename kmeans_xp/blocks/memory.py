@@ -13,7 +13,7 @@ from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare, se
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
-from kmeans_xp.backends.generic import Swept, Task
+from kmeans_xp.backends.records import Swept, Task
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.survey import survey

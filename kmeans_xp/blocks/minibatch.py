@@ -16,7 +16,7 @@ import numpy as np
 from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import is_sparse, to_numpy
-from kmeans_xp.backends.generic import Frame
+from kmeans_xp.backends.records import Frame
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.sparse_survey import csr_rows
 from kmeans_xp.blocks.survey import survey

@@ -15,9 +15,9 @@ from kmeans_xp.cli.app import CommandError, app, guarded, note, sentence
 from kmeans_xp.cli.report import print_json
 from kmeans_xp.cli.results import write_all
 from kmeans_xp.cli.rows import prepared, read_rows
-from kmeans_xp.functional import predict as assign
 from kmeans_xp.io import SUFFIXES, read_array, write_csv, write_npy
 from kmeans_xp.models import ModelError, read_model
+from kmeans_xp.prediction import predict as assign
 from kmeans_xp.result import KMeansResult
 
 __all__ = ["predict"]

@@ -34,8 +34,8 @@ from kmeans_xp.backends.convert import (
     namespace_name,
     to_numpy,
 )
-from kmeans_xp.functional import distances, inertia, predict
 from kmeans_xp.html import clusters_html
+from kmeans_xp.prediction import distances, inertia, predict
 from kmeans_xp.validation import as_array
 
 __all__ = ["BaseKMeans"]

@@ -14,12 +14,12 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from kmeans_xp.backends import backend_for
+from kmeans_xp.backends.abilities import has_float64
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
-from kmeans_xp.backends.generic import has_float64
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
-from kmeans_xp.functional import predict
 from kmeans_xp.grouped import in_float64
+from kmeans_xp.prediction import predict
 from kmeans_xp.seeding import Words, plus_plus, random_rows
 from kmeans_xp.validation import check_centroids, check_count, outside
 from kmeans_xp.vq._arguments import (

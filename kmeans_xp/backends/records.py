@@ -1,0 +1,108 @@
+"""What passes over rows are told and what they answer: records that all backends share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Frame", "Own", "Swept", "Task", "Tile"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the fast pass looks at the data from: rows become x·scale − center. Changes speed only.
+
+    Attributes
+    ----------
+    scale : float
+        A power of two.
+    center : ndarray of float32, shape (D,)
+        In scaled units.
+    """
+
+    scale: float
+    center: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Centroids ready for the fast pass: float32, scaled and centred, and the bias −|c|²/2."""
+
+    centers: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """What assigning rows needs and changes, all on the host.
+
+    Attributes
+    ----------
+    frame : Frame
+    tile : Tile
+    ids : ndarray of int32, shape (U,)
+        Label of each centroid of the tile.
+    norms : ndarray of float32, shape (N,)
+        Upper bounds of the norms of all rows as framed.
+    labels : ndarray of int32, shape (N,)
+        Of all rows; changed in place.
+    terms : tuple of float
+        Slope, offset and limit of the certificate (`Backend.nearest`), then what `Backend.renew`
+        takes besides the slope: offset, shrink, tiny and the norm of the nearest centroid outside
+        the fast pass.
+    bounds : tuple of ndarray of float32, shape (N,), or None
+        Upper and lower bounds of all rows, changed in place.
+    """
+
+    frame: Frame
+    tile: Tile
+    ids: np.ndarray
+    norms: np.ndarray
+    labels: np.ndarray
+    terms: tuple[float, float, float, float, float, float, float]
+    bounds: tuple[np.ndarray, np.ndarray] | None
+
+
+@dataclass(frozen=True)
+class Own:
+    """What measuring rows against their own centroids takes.
+
+    Attributes
+    ----------
+    frame : Frame
+    points : ndarray of float32, shape (K, D)
+        Centroids in the frame.
+    errors : ndarray of float64, shape (K,)
+        How far each point is from its centroid, at most.
+    grow : float
+        Factor that covers the rounding of a float32 distance.
+    spread : float
+        Added to the square of a distance (`assignment.Centers.spread`).
+    """
+
+    frame: Frame
+    points: np.ndarray
+    errors: np.ndarray
+    grow: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Outcome of `Backend.sweep`.
+
+    Attributes
+    ----------
+    changed : int
+        How many rows have another label.
+    moved, old : ndarray, shape (n,)
+        Those of them that the sums do not know of yet, and their labels before.
+    left : ndarray of int64
+        Rows whose label is still open.
+    """
+
+    changed: int
+    moved: np.ndarray
+    old: np.ndarray
+    left: np.ndarray

@@ -11,6 +11,7 @@ NAMES = {
     "cpu": "iterations, whole fits and seeding against scikit-learn and faiss",
     "batch": "many problems in one call, and product quantisation",
     "minibatch": "mini-batches against scikit-learn",
+    "stream": "a file larger than the memory of the process",
     "gpu": "one iteration against other libraries on the GPU",
 }
 

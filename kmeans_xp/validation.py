@@ -77,7 +77,7 @@ def as_array(
     if is_stream(x):
         if not streams:
             raise TypeError(
-                f"{name} is a stream, and this takes arrays alone; kmeans takes streams"
+                f"{name} is a stream, and this takes arrays alone; kmeans and KMeans take streams"
             )
         return x
     if is_sparse(x):
@@ -91,7 +91,8 @@ def as_array(
         x = _from_python(x, name)
     if is_dask_array(x):
         raise TypeError(
-            f"{name} is a Dask array, which is not supported yet; pass {name}.compute()"
+            f"{name} is a Dask array, which is not supported yet; pass {name}.compute(), or "
+            f"kmeans_xp.stream({name}) to read it in blocks"
         )
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = x.view(np.ndarray)

@@ -148,6 +148,21 @@ def test_tables(tmp_path):
         stream(tmp_path / "x.parquet", columns=["z"])
 
 
+def test_dask_arrays():
+    dask_array = pytest.importorskip("dask.array")
+    x = data()
+    array = dask_array.from_array(x, chunks=(700, 3))
+    streamed = stream(array)
+    assert streamed.n_blocks == 5
+    assert fingerprint(kmeans(streamed, 6, random_state=0)) == fingerprint(
+        kmeans(x, 6, random_state=0)
+    )
+    with pytest.raises(ValueError, match="compute_chunk_sizes"):
+        stream(array[array[:, 0] > 0])
+    with pytest.raises(TypeError, match=r"kmeans_xp\.stream\(X\)"):
+        kmeans(array, 3)
+
+
 def test_columns(tmp_path):
     x = data()
     found = kmeans(saved(x, tmp_path, block_rows=999, columns=[2, 0]), 6, random_state=0)
@@ -219,6 +234,25 @@ def test_memory_is_that_of_some_blocks(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == expected
+
+
+def test_the_estimator(tmp_path):
+    pytest.importorskip("sklearn")
+    from kmeans_xp import BisectingKMeans, KMeans, MiniBatchKMeans
+
+    x = data()
+    streamed = saved(x, tmp_path, block_rows=800)
+    model = KMeans(5, random_state=0).fit(streamed)
+    expected = KMeans(5, random_state=0).fit(x)
+    assert model.labels_.tobytes() == expected.labels_.tobytes()
+    assert model.score(streamed) == expected.score(x) == -expected.inertia_
+    assert np.array_equal(model.predict(streamed), expected.predict(x))
+    assert model.transform(streamed).shape == (len(x), 5)
+    with pytest.raises(ValueError, match="4 features"):
+        model.predict(saved(x[:, :3], tmp_path))
+    for other in (BisectingKMeans, MiniBatchKMeans):
+        with pytest.raises(TypeError, match="KMeans take streams"):
+            other(3).fit(streamed)
 
 
 # Bad sources

@@ -39,7 +39,7 @@ def namespace_name(x: Any) -> str:
     """Short name of the array library of `x`, for messages."""
     if is_dask_array(x):
         return "dask"
-    if is_sparse(x):
+    if is_sparse(x) or is_stream(x):
         return "numpy"
     name: str = array_namespace(x).__name__
     return name.removeprefix("array_api_compat.").split(".")[0]

@@ -36,6 +36,7 @@ from kmeans_xp.backends.convert import (
 )
 from kmeans_xp.html import clusters_html
 from kmeans_xp.prediction import distances, inertia, predict
+from kmeans_xp.streams import is_stream
 from kmeans_xp.validation import as_array
 
 __all__ = ["BaseKMeans"]
@@ -65,6 +66,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     }
     # Attributes that live in the namespace and on the device of the X of fit.
     _array_attributes: ClassVar[tuple[str, ...]] = ("cluster_centers_", "labels_")
+    _takes_streams: ClassVar[bool] = False
 
     cluster_centers_: Any
     labels_: Any
@@ -212,6 +214,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         whatever scikit-learn makes a NumPy array of. Only the shape and the dtype are looked at:
         what computes with X finds NaN and infinity, once.
         """
+        if is_stream(X):
+            X = as_array(X, streams=self._takes_streams)
+            return validate_data(self, X, reset=reset, skip_check_array=True)
         own = is_array_api_obj(X) and not isinstance(X, np.ndarray | np.generic)
         if own or isinstance(X, np.ma.MaskedArray) or _is_bfloat16(X):
             X = as_array(X)
@@ -225,7 +230,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         check_is_fitted(self)
         x = self._validate(X, reset=False)
         here, there = namespace_name(x), namespace_name(self.cluster_centers_)
-        devices = "cpu" if is_sparse(x) else device_of(x), device_of(self.cluster_centers_)
+        on_host = is_sparse(x) or is_stream(x)
+        devices = "cpu" if on_host else device_of(x), device_of(self.cluster_centers_)
         if here != there or devices[0] != devices[1]:
             where = "" if here == "numpy" else ", device=X.device"
             raise ValueError(

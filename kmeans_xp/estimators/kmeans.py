@@ -83,6 +83,8 @@ class KMeans(BaseKMeans):
         "metric": [StrOptions(set(METRICS))],
     }
 
+    _takes_streams = True
+
     def __init__(
         self,
         n_clusters: int = 8,

@@ -99,13 +99,13 @@ def stream(
 
     Parameters
     ----------
-    source : path-like, memory map, Zarr array, HDF5 dataset, or callable
+    source : path-like, memory map, Zarr array, HDF5 dataset, Dask array, or callable
         A ``.npy``, ``.h5``, ``.hdf5``, ``.zarr``, ``.parquet``, ``.arrow`` or ``.feather`` file; an
         array that reads slices of rows; or a function without arguments that gives an iterable of
         blocks (n_i, D), the same ones every time it is called.
     block_rows : int or "auto", default "auto"
         Rows a block; "auto" is about 64 MiB. Parquet files, Arrow files and callables keep their
-        own blocks.
+        own blocks, Dask arrays their chunks.
     columns : sequence of int or str, optional
         Columns to use; names for Parquet and Arrow.
     array : str, optional

@@ -23,6 +23,8 @@ class Slices:
 
     def __init__(self, array: Any, block_rows: int | str, columns: Any) -> None:
         self._array, self._columns = array, _numbers(columns)
+        if any(size != size for size in array.shape):  # Dask knows no size: NaN
+            raise ValueError("X has chunks of unknown size; call X.compute_chunk_sizes() first")
         dtype, shape = np.dtype(array.dtype), tuple(int(size) for size in array.shape)
         if len(shape) != 2 or 0 in shape:
             raise ValueError(f"X must be two-dimensional and not empty, got shape {shape}")
@@ -30,7 +32,8 @@ class Slices:
         self.n_features = shape[1] if self._columns is None else len(self._columns)
         if self._columns is not None and max(self._columns) >= shape[1]:
             raise ValueError(f"columns must be below {shape[1]}, got {max(self._columns)}")
-        self.bounds = _bounds(shape[0], block_rows, shape[1] * dtype.itemsize)
+        chunks = getattr(array, "chunks", None)
+        self.bounds = _bounds(shape[0], block_rows, shape[1] * dtype.itemsize, chunks)
 
     def check(self) -> None:
         """Nothing is known of changes."""
@@ -157,8 +160,17 @@ class _Shape:
         self.shape, self.dtype = shape, dtype
 
 
-def _bounds(n_rows: int, block_rows: Any, row_bytes: int) -> list[tuple[int, int]]:
-    size = max(1, _BLOCK_BYTES // row_bytes) if block_rows == "auto" else block_rows
+def _bounds(
+    n_rows: int, block_rows: Any, row_bytes: int, chunks: Any = None
+) -> list[tuple[int, int]]:
+    """Blocks: Dask's chunks as they are, else about `_BLOCK_BYTES` of whole chunks each."""
+    if block_rows == "auto" and chunks and isinstance(chunks[0], tuple):
+        ends = np.cumsum([size for size in chunks[0] if size]).tolist()
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+    size = block_rows
+    if block_rows == "auto":
+        together = int(chunks[0]) if chunks else 1
+        size = max(1, _BLOCK_BYTES // row_bytes // together) * together
     return [(lo, min(lo + size, n_rows)) for lo in range(0, n_rows, size)]
 
 

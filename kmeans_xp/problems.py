@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from kmeans_xp.backends.convert import centroid_dtype, to_numpy, zero_copy_numpy
-from kmeans_xp.validation import as_array, check_weights
+from kmeans_xp.validation import as_array, check_weights, weights_on_host
 
 __all__ = ["Problems", "check_init", "check_numbers_of_clusters", "is_batch", "open_problems"]
 
@@ -233,12 +233,11 @@ def _check_directions(problems: Problems) -> None:
 def _weights(sample_weight: Any, problems: Problems) -> np.ndarray:
     """Weights of the shape of the rows; those of padding do not count."""
     shape = tuple(problems.like.shape[:-1])
-    given = tuple(np.shape(sample_weight))
-    if given != shape:
+    w = weights_on_host(sample_weight, problems.like)
+    if w.shape != shape:
         raise ValueError(
-            f"sample_weight must have shape {shape}, one weight a row of X, got {given}"
+            f"sample_weight must have shape {shape}, one weight a row of X, got {w.shape}"
         )
-    w = to_numpy(sample_weight) if is_array_api_obj(sample_weight) else np.asarray(sample_weight)
     parts = Problems(problems.x, problems.like, problems.first, problems.sizes, w)
     out = np.zeros(shape, dtype=w.dtype if w.dtype in (np.float32, np.float64) else np.float64)
     for b in range(len(problems)):

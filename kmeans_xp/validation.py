@@ -35,6 +35,7 @@ __all__ = [
     "check_tol",
     "check_weights",
     "outside",
+    "weights_on_host",
 ]
 
 ALGORITHMS = ("auto", "lloyd", "hamerly", "elkan")
@@ -355,21 +356,7 @@ def check_weights(value: Any, x: Any) -> np.ndarray | None:
     """
     if value is None:
         return None
-    name = "sample_weight"
-    if is_array_api_obj(value) and not isinstance(value, np.ndarray | np.generic):
-        here, there = namespace_name(value), namespace_name(x)
-        if here != there:
-            raise TypeError(
-                f"{name} is in the namespace {here} but X is in {there}; pass NumPy or a "
-                f"{there} array"
-            )
-        if not is_sparse(x) and device(value) != device(x):
-            raise TypeError(
-                f"{name} is on device {device(value)} but X is on {device(x)}; move one of them"
-            )
-        w = to_numpy(value)
-    else:
-        w = np.asarray(value)
+    name, w = "sample_weight", weights_on_host(value, x)
     if w.dtype.kind not in "biuf" and w.dtype.name != "bfloat16":
         raise TypeError(f"{name} must hold real numbers, got dtype {w.dtype}")
     if w.shape != (x.shape[0],):
@@ -385,3 +372,26 @@ def check_weights(value: Any, x: Any) -> np.ndarray | None:
     if not w.any():
         raise ValueError(f"{name} must have a positive weight; all {len(w)} are zero")
     return w + w.dtype.type(0)
+
+
+def weights_on_host(value: Any, x: Any) -> np.ndarray:
+    """Return sample weights, still unchecked, as NumPy.
+
+    Raises
+    ------
+    TypeError
+        If they are in another namespace or on another device than X.
+    """
+    name = "sample_weight"
+    if not is_array_api_obj(value) or isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    here, there = namespace_name(value), namespace_name(x)
+    if here != there:
+        raise TypeError(
+            f"{name} is in the namespace {here} but X is in {there}; pass NumPy or a {there} array"
+        )
+    if not is_sparse(x) and device(value) != device(x):
+        raise TypeError(
+            f"{name} is on device {device(value)} but X is on {device(x)}; move one of them"
+        )
+    return to_numpy(value)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import kmeans_xp
 from kmeans_xp import BatchResult, ConvergenceWarning, kmeans, predict
 
+from .conftest import entered
+
 numba = pytest.mark.parametrize("compiled", ["0", "1"])
 
 
@@ -293,3 +295,11 @@ def test_progress_bar_counts_problems(capsys):
     pytest.importorskip("tqdm")
     kmeans(data(), 2, random_state=0, progress=True)
     assert "6/6" in capsys.readouterr().err
+
+
+def test_weights_of_another_namespace_are_refused_as_in_a_single_run():
+    x, w = np.arange(48.0).reshape(2, 12, 2), np.ones((2, 12))
+    with entered("strict") as library:
+        kmeans(library.asarray(x), 2, sample_weight=w)  # NumPy goes with all
+        with pytest.raises(TypeError, match="sample_weight is in the namespace"):
+            kmeans(x, 2, sample_weight=library.asarray(w))

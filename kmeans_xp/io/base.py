@@ -6,12 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 
-__all__ = ["DataError", "Table", "column_indices", "damage_of", "needed", "only_one"]
+__all__ = ["DataError", "Table", "column_indices", "damage_of", "only_one"]
 
 
 class DataError(ValueError):
@@ -46,17 +44,6 @@ def damage_of(path: str | os.PathLike[str]) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: damaged or not a plain array: {reason}") from error
-
-
-def needed(module: str, path: str | os.PathLike[str], extra: str) -> Any:
-    """Import a library that reads a kind of file, or say how to install it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise ModuleNotFoundError(
-            f'{path}: reading it needs {name}: pip install "kmeans_xp[{extra}]"', name=name
-        ) from error
 
 
 def only_one(path: str | os.PathLike[str], names: Sequence[str], wanted: str | None) -> str:

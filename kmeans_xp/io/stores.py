@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.io.base import DataError, damage_of, needed, only_one
+from kmeans_xp.io.base import DataError, damage_of, only_one
+from kmeans_xp.streams.base import needed
 
 __all__ = ["read_hdf5", "read_image", "read_zarr"]
 

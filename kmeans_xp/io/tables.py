@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.io.base import DataError, Table, column_indices, damage_of, needed
+from kmeans_xp.io.base import DataError, Table, column_indices, damage_of
+from kmeans_xp.streams.base import needed
 
 __all__ = ["read_arrow", "read_parquet"]
 

@@ -27,14 +27,14 @@ class Source(Protocol):
         """Refuse a source that has changed since it was opened."""
 
 
-def needed(module: str, path: Path) -> Any:
+def needed(module: str, path: str | os.PathLike[str], extra: str = "io") -> Any:
     """Import a library that reads a kind of file, or say how to install it."""
     try:
         return import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
         raise ModuleNotFoundError(
-            f"{path}: reading it needs {name}: pip install 'kmeans_xp[io]'", name=name
+            f'{path}: reading it needs {name}: pip install "kmeans_xp[{extra}]"', name=name
         ) from error
 
 

@@ -363,7 +363,17 @@ def test_shell_completion(shell_name, monkeypatch, capsys):
 
 def test_every_command_has_help(capsys):
     _, text, _ = call(capsys, "--help")
-    for name in ("fit", "predict", "select-k", "plot", "quantize", "demo", "bench", "info"):
+    for name in (
+        "fit",
+        "predict",
+        "select-k",
+        "plot",
+        "report",
+        "quantize",
+        "demo",
+        "bench",
+        "info",
+    ):
         assert name in text
         code, help_text, _ = call(capsys, name, "--help")
         assert code == 0

@@ -167,6 +167,14 @@ def test_missing_matplotlib_names_the_command(monkeypatch):
         ClusterDisplay.from_predictions(X, np.zeros(90, dtype=int))
 
 
+def test_a_dollar_in_a_name_is_a_dollar():
+    display = ClusterDisplay.from_predictions(
+        X, np.zeros(90, dtype=int), feature_names=["US$", r"$\no maths$"]
+    )
+    display.figure_.canvas.draw()  # refuses maths it cannot read
+    assert display.ax_.get_ylabel() == r"$\no maths$"
+
+
 def test_axes_carry_the_names_of_a_frame():
     frame = pytest.importorskip("pandas").DataFrame(X, columns=["height", "width"])
     ax = ClusterDisplay.from_estimator(KMeans(3, random_state=0).fit(frame), frame).ax_
@@ -239,6 +247,16 @@ def test_regions_hold_the_points_nearest_to_their_centre(k):
         best = np.square(inside[:, None] - centers).sum(axis=2).min(axis=1)
         np.testing.assert_allclose(own, best, atol=1e-9)
     assert area == pytest.approx(1600)
+
+
+def test_regions_of_huge_values():
+    centers = np.array([[-1.0, 0.0], [1.0, 0.5]])
+    for region, large in zip(
+        voronoi(centers, (-2, 2), (-2, 2)),
+        voronoi(centers * 2.0**1020, (-(2.0**1021), 2.0**1021), (-(2.0**1021), 2.0**1021)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(large, region * 2.0**1020)
 
 
 def test_equal_centres_have_one_region():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from kmeans_xp.functional import kmeans
 from kmeans_xp.io import read_table
 from kmeans_xp.result import KMeansResult
 
-__all__ = ["Rows", "cluster", "read_rows"]
+__all__ = ["Rows", "check_converged", "cluster", "noted", "read_rows"]
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,23 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def cluster(X: Any, n_clusters: int, **options: Any) -> KMeansResult:
     """Call `kmeans` with its warnings as lines on stderr."""
+    with noted():
+        result: KMeansResult = kmeans(X, n_clusters, **options)
+    check_converged(result)
+    return result
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Make lines on stderr of warnings, each once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result: KMeansResult = kmeans(X, n_clusters, **options)
-    for warning in caught:
-        note(f"warning: {warning.message}")
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        note(f"warning: {message}")
+
+
+def check_converged(result: KMeansResult) -> None:
+    """Say so if the fit was stopped."""
     if not result.converged:
         note("warning: stopped by the limit on iterations; more of them: --max-iter")
-    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "host_rows",
     "line_look",
     "look",
+    "matplotlib",
     "number_axis",
     "sampled",
 ]
@@ -112,7 +114,7 @@ def axes_for(ax: Any, n_panels: int = 1, size: tuple[float, float] = (8, 6)) -> 
         If `ax` is not None, Axes or `n_panels` of them.
     """
     if ax is None:
-        _, made = _pyplot().subplots(
+        _, made = matplotlib("pyplot").subplots(
             n_panels, figsize=size, sharex=True, squeeze=False, layout="constrained"
         )
         return list(made[:, 0])
@@ -132,13 +134,13 @@ def number_axis(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _pyplot() -> Any:
+def matplotlib(module: str) -> Any:
+    """Import a module of matplotlib, or say how to install it."""
     try:
-        import matplotlib.pyplot as plt
+        return import_module(f"matplotlib.{module}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise
         raise ModuleNotFoundError(
             'drawing needs matplotlib: pip install "kmeans_xp[plot]"', name=error.name
         ) from error
-    return plt

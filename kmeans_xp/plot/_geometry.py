@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 __all__ = ["principal_plane", "voronoi"]
@@ -54,6 +56,9 @@ def voronoi(
     """
     (left, right), (low, high) = x_limits, y_limits
     box = np.array([[left, low], [right, low], [right, high], [left, high]])
+    # A power of two that changes no digit, so that no product overflows.
+    scale = 2.0 ** (math.frexp(max(np.abs(box).max(), np.abs(centers).max(initial=0)))[1] - 1)
+    box, centers = box / scale, centers / scale
     regions = []
     for k, center in enumerate(centers):
         region = box
@@ -65,7 +70,7 @@ def voronoi(
             else:
                 normal = rival - center
                 region = _clipped(region, normal, float(normal @ (center + rival)) / 2)
-        regions.append(region)
+        regions.append(region * scale)
     return regions
 
 

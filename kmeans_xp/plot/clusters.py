@@ -233,7 +233,9 @@ class ClusterDisplay:
             self._draw_centroids(ax)
         if legend and len(self.scatters_) <= MOST_NAMED:
             self._draw_legend(ax)
-        ax.set(xlabel=self.names[0], ylabel=self.names[1])
+        # A dollar in a name is a dollar.
+        ax.set_xlabel(self.names[0], parse_math=False)
+        ax.set_ylabel(self.names[1], parse_math=False)
         self._say_what_is_shown(ax)
         return self
 

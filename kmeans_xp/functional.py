@@ -88,10 +88,9 @@ def kmeans(
     max_iter : int, default 300
         Largest number of iterations of a start.
     tol : float, default 1e-4
-        Stop when the centroids move by Σ|Δ|² <= tol times the mean variance of the
-        features. 0: only when
-        nothing moves or no label changes.
-    sample_weight : array, shape (N,), optional
+        Stop when the centroids move by Σ|Δ|² <= tol times the mean variance of the features. 0:
+        only when nothing moves or no label changes.
+    sample_weight : array of the shape of the rows, optional
         Weights of the rows, non-negative: float32 or float64 as given, anything else as float64.
     metric : {"euclidean", "cosine"}
         "cosine" is spherical k-means (Dhillon & Modha 2001): rows and centroids count by their

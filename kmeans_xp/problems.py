@@ -10,13 +10,13 @@ import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from kmeans_xp.backends.convert import centroid_dtype, to_numpy, zero_copy_numpy
+from kmeans_xp.exact.bounds import EXACT_INTEGER
 from kmeans_xp.validation import as_array, check_weights, weights_on_host
 
 __all__ = ["Problems", "check_init", "check_numbers_of_clusters", "is_batch", "open_problems"]
 
 # Values looked at together.
 _ENTRIES = 1 << 22
-_EXACT_INTEGER = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _check_values(problems: Problems) -> None:
             continue
         values = to_numpy(block)
         if integers:
-            good = (values <= _EXACT_INTEGER) & (values >= -_EXACT_INTEGER)
+            good = (values <= EXACT_INTEGER) & (values >= -EXACT_INTEGER)
         else:
             good = np.isfinite(values)
         if not good.all():

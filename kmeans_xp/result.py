@@ -120,6 +120,11 @@ class BatchResult:
 def fingerprint(result: KMeansResult) -> str:
     """Hash of labels, centroids, inertia and iteration count: equal on every backend.
 
+    Parameters
+    ----------
+    result : KMeansResult
+        With labels; arrays of any library and device.
+
     Returns
     -------
     str

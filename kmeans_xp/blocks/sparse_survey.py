@@ -9,10 +9,10 @@ import numpy as np
 
 from kmeans_xp.backends.sparse import CsrRows
 from kmeans_xp.blocks.survey import Survey
+from kmeans_xp.exact.bounds import EXACT_INTEGER
 
 __all__ = ["csr_rows", "survey_rows"]
 
-_EXACT_INTEGER = 1 << 53
 # Entries looked at in one go.
 _ENTRIES = 1 << 20
 
@@ -95,10 +95,10 @@ def _refuse_duplicates(x: CsrRows) -> None:
 
 
 def _refuse_large(x: CsrRows) -> None:
-    if max(abs(int(x.data.min())), abs(int(x.data.max()))) > _EXACT_INTEGER:
+    if max(abs(int(x.data.min())), abs(int(x.data.max()))) > EXACT_INTEGER:
         _refuse_first(
             x,
-            lambda data: (data > _EXACT_INTEGER) | (data < -_EXACT_INTEGER),
+            lambda data: (data > EXACT_INTEGER) | (data < -EXACT_INTEGER),
             "holds integers beyond 2**53, which float64 cannot hold exactly",
             "Scale them down or subtract an offset first",
         )

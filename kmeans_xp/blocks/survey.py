@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
+from kmeans_xp.exact.bounds import EXACT_INTEGER
 
 __all__ = ["RefusedRowError", "Survey", "survey"]
-
-_EXACT_INTEGER = 1 << 53
 
 
 class RefusedRowError(ValueError):
@@ -84,7 +84,7 @@ def _look_numpy(
     block = x[lo:hi]
     lo = lo if first_row is None else first_row
     if block.dtype.kind == "b":
-        block = block.view(np.uint8) if block.dtype == np.bool_ else block
+        block = block.view(np.uint8)
     high, low = block.max(axis=0), block.min(axis=0)
     if block.dtype.kind in "iu":
         return _integers(high, low, block, lo), 1.0
@@ -98,8 +98,6 @@ def _look_numpy(
 
 
 def _look_generic(x: Any, lo: int, hi: int) -> tuple[np.ndarray, float]:
-    from array_api_compat import array_namespace
-
     xp = array_namespace(x)
     block = x[lo:hi, :]
     if not xp.isdtype(x.dtype, "real floating"):  # unsigned types lack reductions in some libraries
@@ -119,8 +117,8 @@ def _look_generic(x: Any, lo: int, hi: int) -> tuple[np.ndarray, float]:
 
 def _integers(high: np.ndarray, low: np.ndarray, block: np.ndarray, lo: int) -> np.ndarray:
     top = [max(abs(int(a)), abs(int(b))) for a, b in zip(high, low, strict=True)]
-    if max(top) > _EXACT_INTEGER:
-        beyond = (block > _EXACT_INTEGER) | (block < -_EXACT_INTEGER)
+    if max(top) > EXACT_INTEGER:
+        beyond = (block > EXACT_INTEGER) | (block < -EXACT_INTEGER)
         row, column = (int(i) for i in np.argwhere(beyond)[0])
         raise RefusedRowError(
             "X holds integers beyond 2**53, which float64 cannot hold exactly; "

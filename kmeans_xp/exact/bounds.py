@@ -14,6 +14,7 @@ import numpy as np
 from kmeans_xp.exact.dyadic import lowest_bit
 
 __all__ = [
+    "EXACT_INTEGER",
     "FLOAT32",
     "FLOAT64",
     "TINY_SQUARE",
@@ -26,6 +27,8 @@ __all__ = [
 
 FLOAT32 = 2.0**-24
 FLOAT64 = 2.0**-53
+# Every integer up to this magnitude is a float64 number.
+EXACT_INTEGER = 1 << 53
 # An operation may flush a subnormal result to zero.
 TINY32 = 2.0**-126
 TINY_SQUARE = 2.0**-80

@@ -1,5 +1,7 @@
 """k-means on whatever array you already hold, with the same bits everywhere."""
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from kmeans_xp.backends import warmup
@@ -47,16 +49,21 @@ __all__ = [
 ]
 
 _LAZY = ("BisectingKMeans", "KMeans", "MiniBatchKMeans", "k_means")  # they need scikit-learn
+_MODULES = ("metrics", "plot", "pq", "vq")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_LAZY])
+    # what cannot be had is not listed: help() and tab completion get every name of this list
+    lazy = _LAZY if find_spec("sklearn") else ()
+    return sorted([*__all__, *lazy, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:
-    """Import the estimators, and scikit-learn with them, only when they are used."""
+    """Import the estimators, and scikit-learn with them, and some modules only when used."""
     if name in _LAZY:
         from kmeans_xp import estimators
 
         return getattr(estimators, name)
+    if name in _MODULES:
+        return import_module(f"kmeans_xp.{name}")
     raise AttributeError(f"module 'kmeans_xp' has no attribute {name!r}")

@@ -78,6 +78,10 @@ class ProductQuantizer:
         self.max_rows = max_rows
         self.random_state = random_state
 
+    def __repr__(self) -> str:
+        names = ("n_subvectors", "n_clusters", "init", "max_iter", "max_rows", "random_state")
+        return f"ProductQuantizer({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"
+
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn the codebooks from the rows of X.
 

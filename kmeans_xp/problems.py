@@ -127,6 +127,11 @@ def open_problems(
             "give lengths (padded rows, X of shape (B, N, D)) or offsets (flat rows, X of shape "
             "(M, D)), not both"
         )
+    if offsets is not None and getattr(X, "ndim", 2) == 3:
+        raise ValueError(
+            f"X must be flat rows of shape (M, D) where offsets are given, got shape "
+            f"{tuple(X.shape)}; leave them out, or give lengths"
+        )
     x = as_array(X, n_dims=3 if offsets is None else 2)
     if offsets is None:
         n_problems, n_rows = int(x.shape[0]), int(x.shape[1])
@@ -277,6 +282,8 @@ def check_init(
     init: Any, clusters: np.ndarray, problems: Problems, name: str = "init"
 ) -> np.ndarray:
     """Return given centroids as (B, K, D) or (1, K, D) in the dtype of the result."""
+    if hasattr(init, "centroids"):
+        raise TypeError(f"{name} must be an array, got a result; pass its .centroids")
     values = to_numpy(init) if is_array_api_obj(init) else np.asarray(init)
     most, d = int(clusters.max()), problems.n_features
     shared, each = (most, d), (len(problems), most, d)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,7 @@ class BatchResult:
         )
 
     def __getitem__(self, b: int) -> KMeansResult:
+        b = operator.index(b)
         if not -len(self) <= b < len(self):
             raise IndexError(f"problem {b} of a batch of {len(self)}")
         b = b % len(self)

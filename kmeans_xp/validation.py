@@ -110,7 +110,11 @@ def _from_python(x: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(x)
     except ValueError as error:
-        raise ValueError(f"{name} must have rows of equal length: {error}") from None
+        problems = any(getattr(rows, "ndim", 1) == 2 for rows in x)
+        hint = "; problems of different lengths go one after the other, with offsets"
+        raise ValueError(
+            f"{name} must have rows of equal length{hint if problems else ''}: {error}"
+        ) from None
 
 
 def _from_sparse(x: Any, name: str) -> Any:
@@ -158,7 +162,7 @@ def _check_dtype(x: Any, name: str) -> Any:
         raise TypeError(
             f"{name} must hold real numbers (bool, integers, float16, bfloat16, float32 or "
             "float64), got dtype "
-            f"{x.dtype}; convert it, for example with {name}.astype(float)"
+            f"{x.dtype}; {_remedy(x, name)}"
         )
     xp = array_namespace(x)
     kind = str(x.dtype).split(".")[-1]
@@ -179,6 +183,19 @@ def _check_dtype(x: Any, name: str) -> Any:
         f"{name} must hold real numbers (bool, integers, float16, bfloat16, float32 or "
         f"float64), got dtype {x.dtype}"
     )
+
+
+def _remedy(x: np.ndarray, name: str) -> str:
+    """Say what to do about a NumPy array whose dtype is not that of numbers."""
+    if x.dtype.kind == "O":
+        for place, value in np.ndenumerate(x):
+            if not isinstance(value, numbers.Real):
+                where = ", ".join(map(str, place))
+                return (
+                    f"{name}[{where}] is {value!r:.40} (the first that is no number). Drop, impute "
+                    "or encode such columns first"
+                )
+    return f"convert it, for example with {name}.astype(float)"
 
 
 def check_count(value: Any, name: str, lowest: int = 1) -> int:

@@ -264,7 +264,6 @@ def nan_at(*place):
         (data()[0], dict(offsets=[0, 5, 5, 40]), ValueError, r"offsets\[2\] is 5"),
         (data()[0], dict(offsets=[0, 30]), ValueError, "end with the 40 rows"),
         (data()[0], dict(lengths=[40]), ValueError, "three-dimensional"),
-        (data(), dict(offsets=[0, 40]), ValueError, "two-dimensional"),
         (data(), dict(lengths=[1] * 6, offsets=[0, 40]), ValueError, "not both"),
         (data(), dict(init=np.zeros((2, 3))), ValueError, r"\(8, 3\)"),
         (data(), dict(init="kmeans"), ValueError, "init must be"),
@@ -273,11 +272,21 @@ def nan_at(*place):
         (data(), dict(callback=print), ValueError, "callback is not for batches"),
         (np.full((1, 9, 1), 1 << 60), {}, ValueError, r"within ±2\*\*53"),
         (np.zeros((2, 0, 3)), {}, ValueError, "not empty"),
+        (data(), dict(offsets=[0, 40]), ValueError, "flat rows of shape .* give lengths"),
+        ([np.ones((4, 2)), np.ones((3, 2))], {}, ValueError, "different lengths .* offsets"),
     ],
 )
 def test_errors(x, arguments, error, words):
     with pytest.raises(error, match=words):
         kmeans(x, **arguments)
+
+
+def test_a_result_is_no_array_of_centroids_and_no_list():
+    result = kmeans(data(), 2, random_state=0)
+    with pytest.raises(TypeError, match=r"pass its \.centroids"):
+        predict(data(), result)
+    with pytest.raises(TypeError, match="slice"):
+        result[1:3]
 
 
 def test_nothing_runs_before_all_are_checked(monkeypatch):

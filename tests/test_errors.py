@@ -75,6 +75,8 @@ def test_the_first_bad_value_is_named_for_any_block_size(rows):
         (TypeError, ["X", "complex128", "real"], X + 0j),
         (TypeError, ["X", "complex64", "real"], X.astype(np.complex64)),
         (TypeError, ["X", "object", "astype"], X.astype(object)),
+        (TypeError, ["X[2, 1]", "'red'", "encode"], put(X.astype(object), (2, 1), "red")),
+        (TypeError, ["X[2, 1]", "None", "impute"], put(X.astype(object), (2, 1), None)),
         (TypeError, ["X", "<U", "astype"], X.astype(str)),
         (TypeError, ["X", "datetime64", "real"], X.astype("M8[s]")),
         (

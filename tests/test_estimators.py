@@ -425,3 +425,9 @@ def test_pipeline_on_another_library():
         labels = pipe.fit(torch.asarray(X)).predict(torch.asarray(X))
         assert torch.owns(labels)
         assert torch.owns(pipe["kmeans"].cluster_centers_)
+
+
+@pytest.mark.parametrize("estimator", [KMeans, MiniBatchKMeans, BisectingKMeans])
+def test_batches_of_problems_are_for_kmeans(estimator):
+    with pytest.raises(ValueError, match="kmeans and predict take batches"):
+        estimator(2).fit(np.ones((3, 4, 5)))

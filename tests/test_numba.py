@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_xp import fingerprint, kmeans
+from kmeans_xp import fingerprint, kmeans, predict
 from kmeans_xp.assignment import choose_frame, prepare, resolve
 from kmeans_xp.backends.cpu import NumpyBackend, kernels
 from kmeans_xp.backends.records import Frame, Task, Tile
@@ -18,6 +18,7 @@ from kmeans_xp.pruning import Bounds, bound_terms
 
 pytest.importorskip("numba")
 cpu_numba = pytest.importorskip("kmeans_xp.backends.cpu_numba")
+numba_batch = pytest.importorskip("kmeans_xp.backends.numba_batch")
 numba_seeding = pytest.importorskip("kmeans_xp.backends.numba_seeding")
 
 # Rows around the block of 256, centroids around the group of four, features around the direct limit
@@ -334,6 +335,17 @@ def test_the_switch_is_read_at_call_time(monkeypatch):
     monkeypatch.setenv("KMEANS_XP_NUMBA", "yes")
     with pytest.raises(ValueError, match="KMEANS_XP_NUMBA"):
         kernels(small)
+
+
+def test_warmup_compiles_what_a_batch_needs(monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    numba_batch.warmup()
+    compiled = [len(kernel.signatures) for kernel in (numba_batch.solve, numba_batch.label)]
+    for dtype in (np.float32, np.float64):
+        x = np.random.default_rng(0).standard_normal((3, 20, 2)).astype(dtype)
+        for init in ("k-means++", "random", x[0, :2]):
+            predict(x, kmeans(x, 2, init=init, random_state=0).centroids)
+    assert [len(kernel.signatures) for kernel in (numba_batch.solve, numba_batch.label)] == compiled
 
 
 def test_warmup_compiles_what_a_fit_needs():

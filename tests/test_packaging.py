@@ -81,10 +81,26 @@ def test_public_names():
 
 def test_the_reference_lists_every_public_name():
     listed = set((ROOT / "docs" / "api.rst").read_text(encoding="utf-8").split())
-    for module in ("metrics", "plot", "pq", "vq"):
+    modules = {"metrics", "plot", "pq", "vq"}
+    for module in modules:
         names = importlib.import_module(f"kmeans_xp.{module}").__all__
         assert {f"{module}.{name}" for name in names} <= listed
-    assert set(dir(kmeans_xp)) <= listed
+    assert set(dir(kmeans_xp)) - modules <= listed
+
+
+def test_help_works_without_scikit_learn():
+    code = (
+        "import importlib.util as u, pydoc, sys; sys.modules['sklearn'] = None;"
+        "find = u.find_spec; u.find_spec = lambda name: name != 'sklearn' and find(name);"
+        "import kmeans_xp; assert 'select_k' in pydoc.render_doc(kmeans_xp);"
+        "assert 'KMeans' not in dir(kmeans_xp)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_modules_are_there_without_an_import_of_their_own():
+    code = "import kmeans_xp as k; k.metrics.silhouette_score, k.pq.ProductQuantizer, k.vq.vq"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_command_without_its_extra_names_the_command():

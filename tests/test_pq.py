@@ -90,6 +90,11 @@ def test_errors(options, words):
         ProductQuantizer(**options).fit(data())
 
 
+def test_repr_can_be_evaluated():
+    text = repr(ProductQuantizer(2, n_clusters=4, random_state=0))
+    assert repr(eval(text)) == text
+
+
 def test_errors_of_codes():
     quantizer = ProductQuantizer(2, n_clusters=4, random_state=0)
     with pytest.raises(ValueError, match="call fit first"):

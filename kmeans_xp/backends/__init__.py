@@ -78,6 +78,7 @@ def warmup() -> None:
         raise ModuleNotFoundError("warmup() needs numba: pip install 'kmeans_xp[cpu]'")
     from kmeans_xp.backends import (
         cpu_numba,
+        numba_batch,
         numba_bounds,
         numba_means,
         numba_minibatch,
@@ -87,6 +88,7 @@ def warmup() -> None:
 
     for kernels in (
         cpu_numba,
+        numba_batch,
         numba_bounds,
         numba_means,
         numba_minibatch,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.jit import jit
+from kmeans_xp.backends.jit import frozen, jit
 from kmeans_xp.backends.numba_batch_start import drawn_rows, plus_plus
 from kmeans_xp.backends.numba_distances import (
     mean_variance,
@@ -29,7 +29,16 @@ from kmeans_xp.backends.numba_exact import (
     two_sum,
 )
 
-__all__ = ["GIVEN", "MOST_FEATURES", "MOST_ROWS", "PLUS_PLUS", "RANDOM", "label", "solve"]
+__all__ = [
+    "GIVEN",
+    "MOST_FEATURES",
+    "MOST_ROWS",
+    "PLUS_PLUS",
+    "RANDOM",
+    "label",
+    "solve",
+    "warmup",
+]
 
 # Where a problem starts.
 GIVEN, RANDOM, PLUS_PLUS = 0, 1, 2
@@ -400,3 +409,16 @@ def label(
         fine = fine and within_range(centroids[b], narrow)
         new = labels[first[b] : first[b] + n]
         decided[b] = fine and _assign(fast, rows, centroids[b], slack, work, new)
+
+
+def warmup() -> None:
+    """Compile all kernels, or load them from the cache, so that no later call has to."""
+    first, sizes, clusters = np.zeros(1, np.int64), np.full(1, 2), np.ones(1, np.int64)
+    words = np.zeros((1, 8), np.uint64)
+    given, centroids = np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
+    labels, decided = np.empty(2, np.int32), np.empty(1, bool)
+    out = labels, centroids, np.zeros(1), np.empty(1, np.int64), np.zeros(1, bool)
+    for dtype in (np.float32, np.float64):
+        x, narrow = frozen(np.ones((2, 1), dtype)), dtype == np.float32
+        solve(x, first, sizes, clusters, GIVEN, given, words, 1, 1, 0.0, narrow, 0, 1, *out)
+        label(x, first, sizes, given, narrow, 0, 1, labels, decided)

@@ -218,6 +218,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             X = as_array(X, streams=self._takes_streams)
             return validate_data(self, X, reset=reset, skip_check_array=True)
         own = is_array_api_obj(X) and not isinstance(X, np.ndarray | np.generic)
+        if isinstance(X, np.ndarray) and X.ndim == 3:
+            as_array(X)  # says what takes batches of problems
         if own or isinstance(X, np.ma.MaskedArray) or _is_bfloat16(X):
             X = as_array(X)
         rules = {"dtype": "numeric", "ensure_all_finite": False, "accept_sparse": "csr"}

@@ -23,7 +23,7 @@ class KMeans(BaseKMeans):
     n_clusters : int, default 8
         Number of clusters K.
     init : {"k-means++", "random"}, array of shape (K, D), or callable
-        Where the centroids start.
+        Where the centroids start; called as ``init(X, n_clusters, random_state=...)``.
     n_init : int or "auto", default "auto"
         Starts to make; 10 for "random" and callables, else 1, with "auto".
     max_iter : int, default 300

@@ -26,7 +26,11 @@ def sizes(content: Content) -> Html:
     header += ["mean silhouette"] if content.silhouettes is not None else []
     rows = []
     for k in _listed(content):
-        row = [_name(k), f"{seen.sizes[k]:,}", f"{seen.sizes[k] / content.n_rows:.1%}"]
+        row = [
+            element("span", _mark(k), str(k)),
+            f"{seen.sizes[k]:,}",
+            f"{seen.sizes[k] / content.n_rows:.1%}",
+        ]
         row.append(f"{seen.shares[k]:.1%}" if math.isfinite(seen.shares[k]) else "–")
         row += [number(seen.weights[k])] if seen.weights is not None else []
         row += [_silhouette(content, k)] if content.silhouettes is not None else []
@@ -36,15 +40,11 @@ def sizes(content: Content) -> Html:
 
 def apart(content: Content) -> list[Html]:
     """Make a card for each cluster."""
+    which = "features" if content.n_features <= MOST_FEATURES else f"{MOST_FEATURES} features"
     text = (
-        f"For each cluster the {MOST_FEATURES} features in which its centroid lies farthest from "
-        "the mean of all rows, in standard deviations, and the rows nearest to the centroid, "
-        "counted from 0."
+        f"Each cluster by the {which} in which its centroid lies farthest from the mean of all "
+        "rows, in standard deviations, and the rows nearest to the centroid, counted from 0."
     )
-    if content.n_features <= MOST_FEATURES:
-        text = text.replace(f"{MOST_FEATURES} features in which", "features and how far").replace(
-            "centroid lies farthest", "centroid lies"
-        )
     cards = [_card(content, k) for k in _listed(content)]
     parts = [element("p", text), element("div", *cards, class_="pair")]
     if content.k > MOST_LISTED:
@@ -63,9 +63,8 @@ def _which(content: Content) -> str:
     return f" (the {MOST_LISTED} largest)" if content.k > MOST_LISTED else ""
 
 
-def _name(k: int) -> Html:
-    square = element("span", class_="mark", style=f"background: var(--c{k % len(PALETTE)})")
-    return element("span", square, str(k))
+def _mark(k: int) -> Html:
+    return element("span", class_="mark", style=f"background: var(--c{k % len(PALETTE)})")
 
 
 def _silhouette(content: Content, k: int) -> str:
@@ -76,8 +75,7 @@ def _silhouette(content: Content, k: int) -> str:
 
 def _card(content: Content, k: int) -> Html:
     seen = content.portrait
-    square = element("span", class_="mark", style=f"background: var(--c{k % len(PALETTE)})")
-    heading = element("h3", square, f"Cluster {k}", id=f"cluster-{k}")
+    heading = element("h3", _mark(k), f"Cluster {k}", id=f"cluster-{k}")
     size = int(seen.sizes[k])
     if not size:
         body = [element("p", "No rows.")]

@@ -72,6 +72,10 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool = True)
     >>> load_model(path).inertia
     0.5
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"path must be a path, got {type(path).__name__}; call save_model(model, path)"
+        )
     _safetensors()
     with atomic_write(path) as file:
         write_model(model, file, labels=labels)

@@ -175,6 +175,11 @@ def test_what_cannot_be_saved(model, error, message, path):
     assert not path.exists()
 
 
+def test_model_and_path_swapped(path):
+    with pytest.raises(TypeError, match=r"path must be a path, got KMeansResult; .*\(model, path"):
+        save_model(path, kmeans(X, 2, random_state=0))
+
+
 def test_scikit_learns_own_estimator_is_not_ours(path):
     cluster = pytest.importorskip("sklearn.cluster")
     with pytest.raises(TypeError, match="of kmeans_xp, got KMeans"):

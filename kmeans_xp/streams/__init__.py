@@ -31,6 +31,13 @@ class Stream:
     bytes_read, bytes_skipped : int
         What passes have read so far, and what they could leave unread because nothing in it could
         change.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kmeans_xp import stream
+    >>> stream(np.zeros((1000, 3)), block_rows=400)
+    Stream(shape=(1000, 3), dtype=float64, n_blocks=3)
     """
 
     ndim = 2

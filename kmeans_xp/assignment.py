@@ -131,10 +131,7 @@ def prepare(
     centroids: np.ndarray, frame: Frame, input_unit: float = 0.0, metric: Metric = EUCLIDEAN
 ) -> Centers:
     """Merge equal centroids, build the fast pass's tile and its error bound."""
-    seen: dict[bytes, int] = {}
-    for k, row in enumerate(centroids):
-        seen.setdefault(row.tobytes(), k)
-    first = np.fromiter(seen.values(), dtype=np.int32, count=len(seen))
+    first = _different(centroids)
     values = centroids[first]
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         exact = values.astype(np.float64) * frame.scale - frame.center
@@ -168,6 +165,18 @@ def prepare(
     return Centers(
         values, first, frame, tile, points, error, slope, offset, limit, far_norm, metric, spread
     )
+
+
+def _different(centroids: np.ndarray) -> np.ndarray:
+    """Lowest index of each different centroid, in order."""
+    step, data = centroids[0].nbytes, centroids.tobytes()
+    keys = [data[i : i + step] for i in range(0, len(data), step)]
+    if len(set(keys)) == len(keys):
+        return np.arange(len(keys), dtype=np.int32)
+    seen: dict[bytes, int] = {}
+    for k, key in enumerate(keys):
+        seen.setdefault(key, k)
+    return np.fromiter(seen.values(), dtype=np.int32, count=len(seen))
 
 
 def _score_shift(

@@ -25,6 +25,8 @@ from kmeans_xp.validation import as_array, check_metric, check_tol, check_weight
 
 __all__ = ["MiniBatchResult", "MiniBatchState", "Options", "fit", "partial_fit"]
 
+# Weight of the newest batch in the moving average, at most: one batch alone says little.
+_NEWEST = 0.1
 # Rows that choose the frame of the fast pass.
 _SAMPLE = 1000
 
@@ -135,7 +137,11 @@ def _reassign(
 
 @dataclass
 class _Monitor:
-    """The moving average of the inertia, in float64, and the rules that stop a fit early."""
+    """The moving average of the inertia, in float64, and the rules that stop a fit early.
+
+    It begins at the inertia of the start, above all that follow, and forgets it within a pass or
+    two: a batch that is good by chance stops nothing.
+    """
 
     options: Options
     blocks: Blocks
@@ -149,14 +155,12 @@ class _Monitor:
         """Take in a step, counted from 1; True if it is to be the last one."""
         mean = inertia / self.n_batch
         said = f"Minibatch step {step}/{self.n_steps}: mean batch inertia: {mean}"
-        if step == 1:  # it speaks of the start
+        if self.average is None:  # it speaks of the start
+            self.average = mean
             self._say(said)
             return False
-        if self.average is None:
-            self.average = mean
-        else:
-            alpha = min(self.n_batch * 2.0 / (self.blocks.n_rows + 1), 1.0)
-            self.average = self.average * (1.0 - alpha) + mean * alpha
+        alpha = min(self.n_batch * 3.0 / (self.blocks.n_rows + 1), _NEWEST)
+        self.average = self.average * (1.0 - alpha) + mean * alpha
         self._say(f"{said}, ewa inertia: {self.average}")
         if self.options.tol > 0 and self._still(new, old):
             self._say(f"Converged (small centers change) at step {step}/{self.n_steps}")
@@ -236,8 +240,8 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
         if options.compute_labels:
             labels, inertia = _label(blocks, state.centroids)
         else:
-            mean = monitor.average if monitor.average is not None else inertia / n_batch
-            inertia = mean * (n_rows if w is None else math.fsum(w.tolist()))
+            assert monitor.average is not None
+            inertia = monitor.average * (n_rows if w is None else math.fsum(w.tolist()))
     return _result(state, x, labels, inertia, step, -(-step * n_batch // n_rows))
 
 
@@ -300,7 +304,7 @@ def partial_fit(
     with batches.session():
         advance(state, batches, rows, w, options)
         if options.compute_labels:
-            measured = batches.measure(rows, w, state.centroids)
+            measured = batches.measure(rows, w, state.centroids, summed=False)
             labels, inertia = from_numpy(measured.labels, x), measured.inertia
     return _result(state, x, labels, inertia, n_steps + 1, None)
 
@@ -323,7 +327,7 @@ def _start(blocks: Blocks, x: Any, plan: Plan, words: Words, verbose: int) -> np
             return centroids + centroids.dtype.type(0)
         batches = MiniBatchPass(judge[0], judge[0].size, start.metric)
         with batches.session():
-            cost = batches.measure(*judge, centroids).inertia
+            cost = batches.measure(*judge, centroids, summed=False).inertia
         if verbose:
             print(f"Inertia for init {index + 1}/{n_init}: {cost}")
         if best is None or cost < best[0]:

@@ -19,7 +19,7 @@ from kmeans_xp.validation import (
 
 __all__ = ["Options", "Plan"]
 
-# Starts that "auto" makes where they are left to chance.
+# Starts that "auto" makes unless centroids are given, of k-means++ too.
 _STARTS = 3
 
 
@@ -68,7 +68,8 @@ class Options:
     init_size : int or None, default None
         Rows the start looks at; None: three batches, or three rows a cluster if those are too few.
     n_init : int or "auto", default "auto"
-        Starts to try; 3 for "random" and callables, else 1, with "auto".
+        Starts to try, of which the best on drawn rows is taken; "auto": 3 unless centroids are
+        given.
     reassignment_ratio : float, default 0.01
         Clusters with less than this part of the largest weight start anew.
     metric : {"euclidean", "cosine"}
@@ -99,6 +100,8 @@ class Options:
             check_count(self.max_no_improvement, "max_no_improvement", 0)
         check_random_state(self.random_state)
         n_init = check_n_init(self.n_init, self.init, _STARTS)
+        if isinstance(self.n_init, str) and isinstance(self.init, str):
+            n_init = _STARTS
         n_batch = min(check_count(self.batch_size, "batch_size"), n_rows)
         size = min(self._start_rows(n_batch), n_rows)
         start = Start(x, self.init, n_clusters, size, check_metric(self.metric))

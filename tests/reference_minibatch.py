@@ -177,12 +177,10 @@ def fit(
         some = [rows[i] for i in batch]
         mean = step(model, some, as_weights(None, batch_size), reassignment_ratio) / batch_size
         if number == 1:
-            continue
-        if average is None:
             average = mean
-        else:
-            alpha = min(batch_size * 2.0 / (n + 1), 1.0)
-            average = average * (1.0 - alpha) + mean * alpha
+            continue
+        alpha = min(batch_size * 3.0 / (n + 1), 0.1)
+        average = average * (1.0 - alpha) + mean * alpha
         pairs = zip(model.centroids, old, strict=True)
         shift = sum((a - b) ** 2 for c, o in pairs for a, b in zip(c, o, strict=True))
         if tol > 0 and shift <= Fraction(tol) * mean_variance(rows):
@@ -201,7 +199,7 @@ def fit(
         inertia,
         number,
         math.ceil(number * batch_size / n),
-        average if average is not None else mean,
+        average,
         batches,
     )
 

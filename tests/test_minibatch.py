@@ -16,21 +16,23 @@ from .helpers import BACKENDS, assert_bits, environment
 
 
 def options(**given):
-    return Options(**{"n_clusters": 4, "batch_size": 20, "random_state": 3, "max_iter": 6, **given})
+    small = {"n_clusters": 4, "batch_size": 20, "random_state": 3, "max_iter": 6, "n_init": 1}
+    return Options(**{**small, **given})
 
 
-def run_reference(X, asked, sample_weight=None, n_init=1):
+def run_reference(X, asked, sample_weight=None):
     names = (
         "init max_iter batch_size tol max_no_improvement init_size reassignment_ratio random_state "
         "metric"
     )
     given = {name: getattr(asked, name) for name in names.split()}
+    n_init = 3 if asked.n_init == "auto" else asked.n_init
     return reference.fit(X, asked.n_clusters, n_init=n_init, sample_weight=sample_weight, **given)
 
 
-def check(X, asked, sample_weight=None, n_init=1):
+def check(X, asked, sample_weight=None):
     """Both backends agree with the reference, whose outcome comes back."""
-    truth = run_reference(X, asked, sample_weight, n_init)
+    truth = run_reference(X, asked, sample_weight)
     before = X.copy()
     for backend in BACKENDS:
         with environment(backend=backend):
@@ -56,7 +58,7 @@ def test_every_kind_of_data(kind, dtype):
 def test_weights_draw_rows(init, weights):
     X = datasets.make("blobs", "float32", 80, 2, 4)
     asked = options(init=init, n_init=2)
-    check(X, asked, datasets.weights(weights, 80), n_init=2)
+    check(X, asked, datasets.weights(weights, 80))
 
 
 def test_rare_clusters_start_anew():
@@ -112,8 +114,9 @@ def test_callable_and_several_starts():
     def init(seen, n_clusters, random_state):
         return seen[random_state.permutation(len(seen))[:n_clusters]]
 
-    check(X, options(init=init, n_init=3), n_init=3)
-    check(X, options(init="random"), n_init=3)
+    for given in (init, "random", "k-means++"):
+        check(X, options(init=given, n_init="auto"))
+    assert_bits(fit(X, options(n_init="auto")).centroids, fit(X, options(n_init=3)).centroids)
 
 
 def test_without_labels_the_inertia_is_estimated():
@@ -238,7 +241,7 @@ def directed(kind, dtype, n=90):
 def test_cosines(kind, dtype, given, weights):
     X = directed(kind, dtype)
     asked = options(metric="cosine", **given)
-    check(X, asked, datasets.weights(weights, 90), n_init=given.get("n_init", 1))
+    check(X, asked, datasets.weights(weights, 90))
 
 
 def test_a_blended_mean_of_zero_keeps_the_centroid():

@@ -67,9 +67,11 @@ def test_blended_means(dtype, kind, weights, unit):
     ]
 
 
+@pytest.mark.parametrize("few", [0, 16])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_means_on_midpoints_are_decided_by_integers(dtype, monkeypatch):
+def test_means_on_midpoints_are_decided_by_integers(dtype, few, monkeypatch):
     """Means halfway between two floats, and by less than float64 can tell beside it."""
+    monkeypatch.setattr(blend, "_FEW", few)
     ulp = float(np.finfo(dtype).eps)
     near = np.array([0.0, 0.0, 2.0**-60 if dtype == "float32" else 2.0**-140])
     x = np.array([[1 + ulp, 1 + 3 * ulp, 1 + ulp]], dtype=dtype)

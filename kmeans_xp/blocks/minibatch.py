@@ -67,7 +67,13 @@ class MiniBatchPass:
         """Context in which batches are measured."""
         return self.backend.session()
 
-    def measure(self, rows: np.ndarray, w: np.ndarray | None, centroids: np.ndarray) -> Measured:
+    def measure(
+        self,
+        rows: np.ndarray,
+        w: np.ndarray | None,
+        centroids: np.ndarray,
+        summed: bool = True,
+    ) -> Measured:
         """Assign the rows and sum them up.
 
         Parameters
@@ -76,11 +82,14 @@ class MiniBatchPass:
             In the dtype of the centroids, C-contiguous.
         w : ndarray, shape (n,), or None
         centroids : ndarray, shape (K, D)
+        summed : bool, default True
+            Whether the sums are wanted; else they may be left empty.
         """
+        summed = summed or self.metric.spherical  # there they tell the inertia
         batch = _MiniBatch(self.backend, rows, w, centroids)
         centers = prepare(centroids, self.frame, self.backend.input_unit, self.metric)
         with np.errstate(all="ignore"):
-            parts = self.backend.map(lambda r: batch.add(slice(*r), centers), batch.ranges)
+            parts = self.backend.map(lambda r: batch.add(slice(*r), centers, summed), batch.ranges)
         labels = np.concatenate([labels for labels, _ in parts])
         if self.metric.spherical:
             inertia = exact_cosine_inertia(batch.sums, centroids)
@@ -124,7 +133,8 @@ def host_rows(x: Any, dtype: np.dtype[Any], metric: Metric) -> np.ndarray:
         csr_rows(x)  # `toarray` would add up what is stored twice
         x = x.toarray()
     rows = to_numpy(x)
-    survey(backend_for(rows), rows, None)
+    if rows.dtype.kind != "f" or not np.isfinite(rows).all():  # it says what is wrong
+        survey(backend_for(rows), rows, None)
     rows = np.ascontiguousarray(rows, dtype=dtype)
     return directions(rows, dtype) if metric.spherical else rows
 
@@ -147,15 +157,18 @@ class _MiniBatch:
         self.sums = ClusterSums(len(centroids), self.grid, w is not None)
         self.exponent = math.frexp(max(float(largest.max()), float(np.abs(centroids).max())))[1]
 
-    def add(self, rows: slice, centers: Centers) -> tuple[np.ndarray, list[Enclosure]]:
-        """Labels of some rows and what they add to the inertia; their sums are added up."""
+    def add(
+        self, rows: slice, centers: Centers, summed: bool
+    ) -> tuple[np.ndarray, list[Enclosure]]:
+        """Labels of some rows and what they add to the inertia, and to the sums where asked."""
         backend, x = self.backend, self.x[rows]
         norms = backend.row_norms(backend.frame_rows(x, slice(None), centers.frame))
         labels = assign_rows(backend, x, slice(0, len(x)), norms, centers, x.dtype).labels
         w = None if self.w is None else self.w[rows]
-        none = np.full(len(x), -1, dtype=np.int32)
-        backend.move_rows(x, np.arange(len(x)), w, none, labels, self.sums)
-        if centers.metric.spherical:  # the sums tell the inertia
+        if summed:
+            none = np.full(len(x), -1, dtype=np.int32)
+            backend.move_rows(x, np.arange(len(x)), w, none, labels, self.sums)
+        if centers.metric.spherical:
             return labels, []
         return labels, backend.squares(
             x, labels, self.centroids, w, self.exponent, self.grid.weight_exponent

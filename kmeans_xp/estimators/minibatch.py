@@ -41,12 +41,13 @@ class MiniBatchKMeans(BaseKMeans):
         Stop when a batch moves the centroids by Σ|Δ|² <= tol times the mean variance of the
         features; 0: never.
     max_no_improvement : int or None, default 10
-        Stop after so many batches in turn that do not lower the average inertia; None: never.
+        Stop after so many batches in turn that do not lower the moving average of the inertia;
+        None: never.
     init_size : int or None, default None
         Rows the start looks at; None: three batches, or three rows a cluster if those are too few.
     n_init : int or "auto", default "auto"
-        Starts to try, of which the best on drawn rows is taken; 3 for "random" and callables, else
-        1, with "auto".
+        Starts to try, of which the best on drawn rows is taken; "auto": 3 unless centroids are
+        given. `partial_fit` makes one.
     reassignment_ratio : float, default 0.01
         Clusters with less than this part of the largest weight start anew at drawn rows.
     metric : {"euclidean", "cosine"}, default "euclidean"

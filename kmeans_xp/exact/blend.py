@@ -26,6 +26,8 @@ __all__ = ["Totals", "blended_means"]
 # Factors between these limits multiply without underflow in either part of the product.
 _SMALL, _LARGE = 2.0**-400, 2.0**400
 _MANTISSA = 1 << 53
+# So few means cost less in Python integers than their rows in twice the digits of float64.
+_FEW = 16
 
 _Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -130,8 +132,12 @@ def blended_means(sums: ClusterSums, totals: Totals, old: np.ndarray) -> np.ndar
         clusters = np.setdiff1d(clusters, empty, assume_unique=True)
     with np.errstate(all="ignore"):  # what is not finite is not certain
         value, certain = _float32_means(sums, totals, after, old, clusters)
-        left = np.flatnonzero(~certain.all(axis=1))
-        if left.size:
+        rows, columns = np.nonzero(~certain)
+        if certain.shape == value.shape and rows.size <= _FEW:  # ties, most of them
+            some = clusters[rows]
+            value[rows, columns] = _by_integers(sums, totals, after, old, some, columns)
+        elif rows.size:
+            left = np.unique(rows)
             value[left] = _any_means(sums, totals, after, old, clusters[left])
     new[clusters] = value
     return new + old.dtype.type(0)  # -0 becomes +0

@@ -312,3 +312,25 @@ def test_weights_of_another_namespace_are_refused_as_in_a_single_run():
         kmeans(library.asarray(x), 2, sample_weight=w)  # NumPy goes with all
         with pytest.raises(TypeError, match="sample_weight is in the namespace"):
             kmeans(x, 2, sample_weight=library.asarray(w))
+
+
+@numba
+@pytest.mark.filterwarnings("ignore:.*distinct")
+def test_potentials_that_count_as_zero(compiled):
+    """Rows far out whose distances are below the cutoff of docs/exactness.md."""
+    x = np.full((1, 12, 2), 1e89)
+    x[0, :, 1] = 1e-60 * (np.arange(12) * 5 % 8)
+    result = kmeans(x, 4, max_iter=1, random_state=0)
+    same(result[0], kmeans(x[0], 4, max_iter=1, random_state=seeds(0, 1)[0]))
+
+
+@numba
+def test_distances_at_the_top_of_float32(compiled):
+    """Two squared distances on both sides of 2**128, and closer than float32 can tell."""
+    rng = np.random.default_rng(0)
+    c = rng.choice([-1, 1], (200, 2, 512)) * 2.0**59.5 * rng.uniform(0.99, 1.01, (200, 2, 512))
+    wanted = 2.0**128 * (1 + 3e-7 * rng.standard_normal((200, 2, 1)))
+    c = (c * np.sqrt(wanted / (c**2).sum(axis=2, keepdims=True))).astype(np.float32)
+    x = np.zeros((200, 1, 512), dtype=np.float32)
+    nearest = (c.astype(np.float64) ** 2).sum(axis=2).argmin(axis=1)
+    assert np.array_equal(predict(x, c)[:, 0], nearest)

@@ -2,7 +2,7 @@
 
 A problem either ends with the bits that docs/exactness.md defines, every decision certified, or is
 left to the ordinary loop: `solve` says which. Left are ties that pairs of float64 cannot decide,
-empty clusters, and values outside 2**±300.
+empty clusters, and values outside 2**±200.
 """
 
 from __future__ import annotations

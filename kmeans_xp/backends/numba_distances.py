@@ -11,10 +11,11 @@ from kmeans_xp.backends.jit import jit, sum_jit
 
 __all__ = ["distances", "mean_variance", "nearest_two", "spread", "transposed", "within_range"]
 
-# Magnitudes outside could underflow or overflow when squared.
-_SMALL, _LARGE = 2.0**-300, 2.0**300
-# The same for float32, where underflow is left to the exact pass.
-_LARGE_FAST = 2.0**60
+# Squares of differences inside are at least 2**-504: above the potentials that count as zero,
+# which are below 2**(2·200 - 960), and far from underflow.
+_SMALL, _LARGE = 2.0**-200, 2.0**200
+# For float32 2**9 squares must not overflow; underflow is left to the exact pass.
+_LARGE_FAST = 2.0**58
 
 
 def _pass_jit(function: Callable[..., Any]) -> Any:

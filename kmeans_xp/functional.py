@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -288,10 +289,13 @@ def _kmeans_batch(
     spherical = check_metric(settings["metric"]).spherical
     problems = open_problems(X, lengths, offsets, sample_weight, directions=spherical)
     plain = settings["device"] is None and init_size == "auto" and not settings["verbose"]
+    numbers = count()
 
     def single(rows: Any, k: int, first: Any, w: Any, seed: Any) -> KMeansResult:
         weights = None if w is None else from_numpy(w, rows)
         given = {**settings, "init": first, "sample_weight": weights, "random_state": seed}
+        if settings["verbose"]:  # then all problems come here, in order
+            print(f"Problem {next(numbers)}")
         with warnings.catch_warnings():  # one warning speaks for all problems
             warnings.simplefilter("ignore", ConvergenceWarning)
             found: KMeansResult = kmeans(rows, k, **given)

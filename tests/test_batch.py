@@ -300,6 +300,15 @@ def test_other_functions_say_where_batches_go():
         kmeans_xp.kmeans_plusplus(data(), 2)
 
 
+def test_verbose_names_the_problem(capsys):
+    kmeans(data(), 2, random_state=0, verbose=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("Problem")] == [
+        f"Problem {b}" for b in range(6)
+    ]
+    assert lines[:2] == ["Problem 0", "Initialization complete"]
+
+
 def test_progress_bar_counts_problems(capsys):
     pytest.importorskip("tqdm")
     kmeans(data(), 2, random_state=0, progress=True)

@@ -1,5 +1,6 @@
 """The compiled CPU kernels against NumPy, and whole fits with and without them."""
 
+import sys
 from itertools import zip_longest
 
 import numpy as np
@@ -335,6 +336,15 @@ def test_the_switch_is_read_at_call_time(monkeypatch):
     monkeypatch.setenv("KMEANS_XP_NUMBA", "yes")
     with pytest.raises(ValueError, match="KMEANS_XP_NUMBA"):
         kernels(small)
+
+
+def test_modest_arrays_do_not_wait_for_the_kernels(monkeypatch):
+    monkeypatch.delenv("KMEANS_XP_NUMBA", raising=False)
+    modest, large = np.zeros((1 << 15, 2)), np.zeros((1 << 17, 2))
+    assert kernels(modest) is cpu_numba  # they are loaded here
+    monkeypatch.delitem(sys.modules, cpu_numba.__name__)
+    assert kernels(modest) is None
+    assert kernels(large) is cpu_numba
 
 
 def test_warmup_compiles_what_a_batch_needs(monkeypatch):

@@ -48,7 +48,7 @@ def test_the_bits_of_the_array_in_memory(tmp_path, kind, dtype, init):
 
 def test_blocks_of_one_row(tmp_path):
     x = data(n=60)
-    streamed = saved(x, tmp_path, block_rows=1)
+    streamed = saved(x, tmp_path, block_rows=np.int64(1))
     assert fingerprint(kmeans(streamed, 4, random_state=0)) == fingerprint(
         kmeans(x, 4, random_state=0)
     )
@@ -320,6 +320,7 @@ def test_cut_off_and_foreign_files(tmp_path):
     [
         (lambda: stream(3), TypeError, "source must be a path"),
         (lambda: stream(data(), block_rows=0), ValueError, "block_rows must be"),
+        (lambda: stream(data(), block_rows=True), ValueError, "block_rows must be"),
         (lambda: stream(data()[:, 0]), ValueError, "two-dimensional"),
         (lambda: stream(data().astype(complex)), TypeError, "real numbers"),
         (lambda: stream(data(), columns=[9]), ValueError, "columns must be below 4"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,9 @@ from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["NumpyBackend", "kernels_allowed", "thread_count"]
 
-# Values from which loading the compiled kernels pays.
-_SMALL = 1 << 14
+# Values from which compiled kernels pay, and from which it pays to load them (or to compile them,
+# the first time of all) in a process that has not.
+_SMALL, _FIRST = 1 << 14, 1 << 18
 # The kernels carry the index of a centroid as float32.
 _MOST_CENTERS = 1 << 24
 # Rows a block of the pass without kernels: enough to make light of the interpreter.
@@ -49,12 +51,14 @@ def thread_count() -> int:
 def kernels(x: np.ndarray, values: int | None = None) -> ModuleType | None:
     """Compiled kernels for this array, if numba is there and KMEANS_XP_NUMBA does not forbid it.
 
-    By default arrays that are too small to pay for loading them do without; KMEANS_XP_NUMBA=1 loads
-    them always, and fails where numba is missing.
+    By default small arrays do without, and so do those that would be the first to need them and are
+    not large; KMEANS_XP_NUMBA=1 loads them always, and fails where numba is missing.
     """
     choice = _numba_choice()
     values = x.size if values is None else values
-    if choice == "0" or (choice == "auto" and (values < _SMALL or not _installed("numba"))):
+    loaded = "kmeans_xp.backends.cpu_numba" in sys.modules
+    few = values < (_SMALL if loaded else _FIRST)
+    if choice == "0" or (choice == "auto" and (few or not _installed("numba"))):
         return None
     from kmeans_xp.backends import cpu_numba
 

@@ -162,7 +162,8 @@ class StreamBlocks(MemoryBlocks):
     def squares(self, weighted: bool) -> Dyadic:
         """Exact Σ w|x|² (or Σ |x|²) over all rows; known after the first pass."""
         left = [i for i, part in enumerate(self._parts) if weighted not in part.known_squares]
-        self._pass(lambda part: None, left) if left else None
+        if left:
+            self._pass(lambda part: None, left)
         return sum((part.known_squares[weighted] for part in self._parts), Dyadic())
 
     def _all_sums(self, sums: ClusterSums) -> ClusterSums:

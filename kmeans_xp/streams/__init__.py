@@ -56,6 +56,16 @@ class Stream:
     def each(self, wanted: Sequence[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Read blocks in order, ahead of their use; others are skipped.
 
+        Parameters
+        ----------
+        wanted : sequence of int, optional
+            Increasing numbers of blocks; all by default.
+
+        Yields
+        ------
+        tuple of int and ndarray, shape (n, D)
+            Number of a block and its rows.
+
         Raises
         ------
         ValueError
@@ -79,7 +89,17 @@ class Stream:
             yield i, block
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
-        """Gather rows with the given indices, reading the blocks that have some."""
+        """Gather rows, reading the blocks that have some.
+
+        Parameters
+        ----------
+        indices : ndarray of int64, shape (n,)
+            In any order.
+
+        Returns
+        -------
+        ndarray, shape (n, D)
+        """
         indices = np.asarray(indices, dtype=np.int64)
         out = np.empty((len(indices), self.shape[1]), dtype=self.dtype)
         starts = np.asarray([lo for lo, _ in self.bounds])
@@ -140,7 +160,8 @@ def stream(
     >>> streamed.inertia == kmeans(x, 4, random_state=0).inertia
     True
     """
-    if block_rows != "auto" and (not isinstance(block_rows, int) or block_rows < 1):
+    whole = isinstance(block_rows, int | np.integer) and not isinstance(block_rows, bool)
+    if block_rows != "auto" and not (whole and int(block_rows) >= 1):
         raise ValueError(f"block_rows must be 'auto' or an integer >= 1, got {block_rows!r}")
     if callable(source):
         return Stream(Calls(source, columns))

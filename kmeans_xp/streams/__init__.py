@@ -163,6 +163,7 @@ def stream(
     whole = isinstance(block_rows, int | np.integer) and not isinstance(block_rows, bool)
     if block_rows != "auto" and not (whole and int(block_rows) >= 1):
         raise ValueError(f"block_rows must be 'auto' or an integer >= 1, got {block_rows!r}")
+    block_rows = block_rows if isinstance(block_rows, str) else int(block_rows)
     if callable(source):
         return Stream(Calls(source, columns))
     if isinstance(source, str | os.PathLike):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from kmeans_xp.blocks.tiny import TinySolver, tiny_solver
 from kmeans_xp.exceptions import convergence_category
 from kmeans_xp.problems import Problems, check_init, check_numbers_of_clusters
 from kmeans_xp.result import BatchResult, KMeansResult
-from kmeans_xp.seeding import batch_seeds
+from kmeans_xp.seeding import batch_seeds, most_words
 from kmeans_xp.validation import check_init_name, outside
 
 __all__ = ["Single", "kmeans_batch", "predict_batch"]
@@ -140,7 +139,7 @@ def _fit_tiny(
     """Fit the tiny problems; indices of those that are left to do one by one."""
     tiny = solver.suits(problems.sizes, problems.n_features)
     most = int(clusters.max())
-    n_words = 0 if seeds is None else settings.n_init * (most * (2 + int(math.log(most))) + 1)
+    n_words = 0 if seeds is None else most_words(most, settings.n_init)
     step = max(1, _WORDS // max(1, n_words))
     for begin, end in problems.chunks(_ROWS):
         for lo in range(begin, end, step):

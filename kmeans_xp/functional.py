@@ -14,13 +14,14 @@ from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.batch import kmeans_batch
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
+from kmeans_xp.blocks.tiny import TinySolver, solver_for_one
 from kmeans_xp.checkpoint import Best, Keeper, described, open_keeper
 from kmeans_xp.exceptions import ConvergenceWarning, warn_of_few_clusters
 from kmeans_xp.lloyd import State, lloyd
 from kmeans_xp.problems import is_batch, open_problems
 from kmeans_xp.progress import Watch, check_progress, problem_bar
 from kmeans_xp.result import BatchResult, KMeansResult
-from kmeans_xp.seeding import Start, Words, plus_plus
+from kmeans_xp.seeding import Start, Words, most_words, plus_plus
 from kmeans_xp.validation import (
     as_array,
     check_algorithm,
@@ -191,8 +192,16 @@ def kmeans(
     check_random_state(random_state)
     keeper = open_keeper(checkpoint, resume)
     w = check_weights(sample_weight, x)
+    watched = callback is not None or progress or verbose or checkpoint or resume
+    ordinary = w is None and device is None and algorithm == "auto" and not watched
+    words, solver = None, _tiny_solver(x, start) if ordinary else None
+    if solver is not None:
+        words = Words(random_state)
+        fitted = _fit_tiny(solver, x, start, words, n_starts, max_iter, tol)
+        if fitted is not None:
+            return fitted
     blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
-    words = Words(random_state)
+    words = words or Words(random_state)
     given = init if start.given is None else start.given
     parameters = {
         **described(given, random_state),
@@ -215,6 +224,33 @@ def kmeans(
     return KMeansResult(
         best.labels, from_numpy(best.centroids, x), best.inertia, best.n_iter, best.converged
     )
+
+
+def _tiny_solver(x: Any, start: Start) -> TinySolver | None:
+    """What fits x in one compiled call, if it is small enough and starts in a plain way."""
+    plain = not callable(start.init) and start.init_size == "auto" and not start.metric.spherical
+    return solver_for_one(x, start.n_clusters) if plain else None
+
+
+def _fit_tiny(
+    solver: TinySolver,
+    x: Any,
+    start: Start,
+    words: Words,
+    n_starts: int,
+    max_iter: int,
+    tol: float,
+) -> KMeansResult | None:
+    """Fit in one compiled call; None if that cannot decide. Takes nothing from `words`."""
+    k = start.n_clusters
+    first = start.init if start.given is None else start.given
+    drawn = words.copy().words(most_words(k, n_starts))
+    fitted = solver.fit_one(x, k, first, drawn, n_starts, max_iter, tol)
+    if fitted is None:
+        return None
+    labels, centroids, cost, n_iter, converged = fitted
+    warn_of_few_clusters(int(np.count_nonzero(np.bincount(labels))), k)
+    return KMeansResult(from_numpy(labels, x), from_numpy(centroids, x), cost, n_iter, converged)
 
 
 def _best_start(

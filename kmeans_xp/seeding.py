@@ -27,6 +27,7 @@ __all__ = [
     "Start",
     "Words",
     "batch_seeds",
+    "most_words",
     "plus_plus",
     "random_rows",
     "sample_rows",
@@ -93,6 +94,11 @@ def _seed(random_state: Any) -> Any:
     if random_state is None or isinstance(random_state, np.random.SeedSequence):
         return random_state
     return int(random_state)
+
+
+def most_words(n_clusters: int, n_starts: int) -> int:
+    """Words that the starts of a problem of fewer than 2**32 rows use at most."""
+    return n_starts * (n_clusters * (2 + int(math.log(n_clusters))) + 1)
 
 
 def batch_seeds(random_state: Any, count: int) -> Sequence[np.random.SeedSequence]:

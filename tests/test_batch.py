@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kmeans_xp
-from kmeans_xp import BatchResult, ConvergenceWarning, kmeans, predict
+from kmeans_xp import BatchResult, ConvergenceWarning, functional, kmeans, predict
+from kmeans_xp.blocks.tiny import solver_for_one
 
 from .conftest import entered
 
@@ -65,7 +66,7 @@ def test_every_problem_is_its_single_run(compiled, kind, dtype, init):
     result = kmeans(x, 4, init=init, n_init=2, random_state=5)
     assert isinstance(result, BatchResult) and len(result) == 6
     for b, seed in enumerate(seeds(5, 6)):
-        same(result[b], kmeans(x[b], 4, init=init, n_init=2, random_state=seed))
+        same(result[b], kmeans(x[b], 4, init=init, n_init=2, random_state=seed, algorithm="lloyd"))
     assert np.array_equal(predict(x, result.centroids), result.labels)
 
 
@@ -76,7 +77,10 @@ def test_stop_rules(compiled, tol, max_iter):
     x = data(dtype=np.float64, shape=(5, 50, 2))
     result = kmeans(x, 5, tol=tol, max_iter=max_iter, random_state=1)
     for b, seed in enumerate(seeds(1, 5)):
-        same(result[b], kmeans(x[b], 5, tol=tol, max_iter=max_iter, random_state=seed))
+        same(
+            result[b],
+            kmeans(x[b], 5, tol=tol, max_iter=max_iter, random_state=seed, algorithm="lloyd"),
+        )
 
 
 @numba
@@ -95,7 +99,7 @@ def test_other_dtypes(compiled, dtype):
     x = np.abs(data("lattice") * 3).astype(dtype)
     result = kmeans(x, 3, random_state=0)
     for b, seed in enumerate(seeds(0, len(x))):
-        same(result[b], kmeans(x[b], 3, random_state=seed))
+        same(result[b], kmeans(x[b], 3, random_state=seed, algorithm="lloyd"))
 
 
 @numba
@@ -126,7 +130,7 @@ def test_weights(compiled):
     w = np.random.default_rng(1).integers(0, 3, size=x.shape[:2]).astype(np.float32)
     result = kmeans(x, 3, sample_weight=w, random_state=4)
     for b, seed in enumerate(seeds(4, 6)):
-        same(result[b], kmeans(x[b], 3, sample_weight=w[b], random_state=seed))
+        same(result[b], kmeans(x[b], 3, sample_weight=w[b], random_state=seed, algorithm="lloyd"))
 
 
 @numba
@@ -139,7 +143,7 @@ def test_empty_clusters_and_duplicates(compiled):
         result = kmeans(x, 3, init=far)
     for b in range(2):
         with pytest.warns(ConvergenceWarning):
-            same(result[b], kmeans(x[b], 3, init=far))
+            same(result[b], kmeans(x[b], 3, init=far, algorithm="lloyd"))
     same(result[2], kmeans(x[2], 3, init=far))
 
 
@@ -151,7 +155,7 @@ def test_values_beyond_the_kernels_range(compiled):
     x[2, 0, 0] = 1e300
     result = kmeans(x, 2, random_state=0)
     for b, seed in enumerate(seeds(0, 4)):
-        same(result[b], kmeans(x[b], 2, random_state=seed))
+        same(result[b], kmeans(x[b], 2, random_state=seed, algorithm="lloyd"))
 
 
 @settings(max_examples=40, deadline=None)
@@ -173,7 +177,7 @@ def test_tiny_problems_property(n, d, k, kind, dtype, seed):
             result = kmeans(x, k, random_state=seed, tol=0.0)
             patch.setenv("KMEANS_XP_NUMBA", "0")
             for b, child in enumerate(seeds(seed, 2)):
-                same(result[b], kmeans(x[b], k, random_state=child, tol=0.0))
+                same(result[b], kmeans(x[b], k, random_state=child, tol=0.0, algorithm="lloyd"))
 
 
 def test_kernels_decide_most_problems(monkeypatch):
@@ -241,7 +245,7 @@ def test_callable_start():
 
     result = kmeans(x, 3, init=start, n_init=1, random_state=1)
     for b, seed in enumerate(seeds(1, 6)):
-        same(result[b], kmeans(x[b], 3, init=start, n_init=1, random_state=seed))
+        same(result[b], kmeans(x[b], 3, init=start, n_init=1, random_state=seed, algorithm="lloyd"))
 
 
 def nan_at(*place):
@@ -330,7 +334,9 @@ def test_potentials_that_count_as_zero(compiled):
     x = np.full((1, 12, 2), 1e89)
     x[0, :, 1] = 1e-60 * (np.arange(12) * 5 % 8)
     result = kmeans(x, 4, max_iter=1, random_state=0)
-    same(result[0], kmeans(x[0], 4, max_iter=1, random_state=seeds(0, 1)[0]))
+    options = {"max_iter": 1, "random_state": seeds(0, 1)[0]}
+    same(result[0], kmeans(x[0], 4, algorithm="lloyd", **options))
+    same(result[0], kmeans(x[0], 4, **options))
 
 
 @numba
@@ -343,3 +349,54 @@ def test_distances_at_the_top_of_float32(compiled):
     x = np.zeros((200, 1, 512), dtype=np.float32)
     nearest = (c.astype(np.float64) ** 2).sum(axis=2).argmin(axis=1)
     assert np.array_equal(predict(x, c)[:, 0], nearest)
+
+
+# ---- one problem
+
+
+@pytest.mark.filterwarnings("ignore::kmeans_xp.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float32", "float64", ">f8", "int32", "uint8", "bool"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("init", ["k-means++", "random", "given"])
+def test_one_tiny_problem_has_the_bits_of_the_loop(kind, dtype, init, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = data(kind, (1, 150, 5), dtype="float64", seed=4)[0]
+    x = np.clip(x, -6e4, 6e4) if dtype == "float16" else x
+    with np.errstate(all="ignore"):
+        x = np.asfortranarray(x.astype(dtype))
+    options = {"init": x[3:10] if init == "given" else init, "n_init": 1 if init == "given" else 3}
+    options |= {"random_state": np.random.SeedSequence(5)}
+    same(kmeans(x, 7, **options), kmeans(x, 7, algorithm="lloyd", **options))
+
+
+def test_one_problem_is_fitted_by_the_kernel(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    monkeypatch.setattr(functional, "open_blocks", lambda *a: pytest.fail("the loop ran"))
+    x = data(shape=(1, 200, 4))[0]
+    assert kmeans(x, 3, random_state=0).converged
+    with pytest.raises(pytest.fail.Exception):
+        kmeans(x, 3, random_state=0, callback=lambda state: None)
+
+
+def test_a_kernel_that_is_not_ready_is_left_alone(monkeypatch):
+    numba_batch = pytest.importorskip("kmeans_xp.backends.numba_batch")
+    x = data(shape=(1, 4500, 4))[0]
+    monkeypatch.delenv("KMEANS_XP_NUMBA", raising=False)
+    monkeypatch.setattr(numba_batch, "ready", lambda dtype: False)
+    assert solver_for_one(x, 3) is None
+    monkeypatch.setattr(numba_batch, "ready", lambda dtype: True)
+    assert solver_for_one(x, 3) is not None
+    assert solver_for_one(x, 2000) is None  # too much for one thread
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "0")
+    assert solver_for_one(x, 3) is None
+
+
+def test_kernels_are_ready_once_compiled():
+    numba_batch = pytest.importorskip("kmeans_xp.backends.numba_batch")
+    numba_batch.warmup()
+    assert numba_batch.ready(np.dtype(np.float32)) and numba_batch.ready(np.dtype(np.float64))
+    assert not numba_batch.ready(np.dtype(np.float16)) or numba_batch.solve.stats.cache_path

@@ -1,5 +1,6 @@
 """The compiled CPU kernels against NumPy, and whole fits with and without them."""
 
+import itertools
 import sys
 from itertools import zip_longest
 
@@ -394,7 +395,8 @@ def test_fits_have_equal_bits(name, dtype, weighted, monkeypatch):
     found = set()
     for mode in ("0", "1"):
         monkeypatch.setenv("KMEANS_XP_NUMBA", mode)
-        for clusters in (2, 9):
-            result = kmeans(x, clusters, sample_weight=w, random_state=3, max_iter=20)
+        for clusters, algorithm in itertools.product((2, 9), ("auto", "lloyd")):
+            options = {"random_state": 3, "max_iter": 20, "algorithm": algorithm}
+            result = kmeans(x, clusters, sample_weight=w, **options)
             found.add((clusters, fingerprint(result)))
     assert len(found) == 2

@@ -7,9 +7,11 @@ empty clusters, and values outside 2**±200.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba.np.numpy_support import as_dtype
 
 from kmeans_xp.backends.jit import frozen, jit
 from kmeans_xp.backends.numba_batch_start import drawn_rows, plus_plus
@@ -36,10 +38,13 @@ __all__ = [
     "PLUS_PLUS",
     "RANDOM",
     "label",
+    "ready",
     "solve",
     "warmup",
 ]
 
+# Dtypes that rows may have.
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 # Where a problem starts.
 GIVEN, RANDOM, PLUS_PLUS = 0, 1, 2
 # Sizes for which the constants here are proven.
@@ -411,6 +416,19 @@ def label(
         decided[b] = fine and _assign(fast, rows, centroids[b], slack, work, new)
 
 
+def ready(dtype: np.dtype[Any]) -> bool:
+    """Whether `solve` for rows of this dtype is compiled, in this process or in numba's cache."""
+    if any(as_dtype(arguments[0].dtype) == dtype for arguments in solve.signatures):
+        return True
+    folder, code = solve.stats.cache_path, solve.py_func.__code__
+    if folder is None:
+        return False
+    since = Path(code.co_filename).stat().st_mtime
+    pattern = f"{Path(code.co_filename).stem}.solve-{code.co_firstlineno}.*.nbc"
+    kept = [file for file in Path(folder).glob(pattern) if file.stat().st_mtime >= since]
+    return len(kept) >= len(_DTYPES)  # the files do not tell their dtypes: all must be there
+
+
 def warmup() -> None:
     """Compile all kernels, or load them from the cache, so that no later call has to."""
     first, sizes, clusters = np.zeros(1, np.int64), np.full(1, 2), np.ones(1, np.int64)
@@ -418,7 +436,7 @@ def warmup() -> None:
     given, centroids = np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
     labels, decided = np.empty(2, np.int32), np.empty(1, bool)
     out = labels, centroids, np.zeros(1), np.empty(1, np.int64), np.zeros(1, bool)
-    for dtype in (np.float32, np.float64):
+    for dtype in _DTYPES:
         x, narrow = frozen(np.ones((2, 1), dtype)), dtype == np.float32
         solve(x, first, sizes, clusters, GIVEN, given, words, 1, 1, 0.0, narrow, 0, 1, *out)
         label(x, first, sizes, given, narrow, 0, 1, labels, decided)

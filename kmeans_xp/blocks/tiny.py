@@ -1,7 +1,11 @@
-"""Tiny problems of a batch in host memory: each is fitted inside a compiled kernel, in threads."""
+"""Tiny problems in host memory: each is fitted inside a compiled kernel; a batch of them in
+threads.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
@@ -9,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends import forced_generic
-from kmeans_xp.backends.cpu import kernels, thread_count
+from kmeans_xp.backends.convert import centroid_dtype, is_sparse, zero_copy_numpy
+from kmeans_xp.backends.cpu import kernels, kernels_allowed, thread_count
 
-__all__ = ["TinySolver", "tiny_solver"]
+__all__ = ["TinySolver", "solver_for_one", "tiny_solver"]
 
 # Values of a problem that still counts as tiny: its rows and their exact levels stay in cache.
-_MOST_ENTRIES = 1 << 15
+_MOST_ENTRIES = 1 << 17
+# Rows × features × clusters up to which one thread in a kernel beats the ordinary loop.
+_MOST_TERMS = 1 << 23
+_MODULE = "kmeans_xp.backends.numba_batch"
 # Problems a worker takes at a time.
 _TOGETHER = 64
 
@@ -26,6 +34,39 @@ def tiny_solver(x: Any) -> TinySolver | None:
     from kmeans_xp.backends import numba_batch
 
     return TinySolver(numba_batch)
+
+
+def solver_for_one(x: Any, n_clusters: int) -> TinySolver | None:
+    """Solver for a single problem; None where that does not suit it or is not ready.
+
+    A kernel that is not compiled yet is left alone unless KMEANS_XP_NUMBA=1 asks for it: compiling
+    takes longer than any tiny fit.
+
+    Parameters
+    ----------
+    x : array, shape (N, D)
+        Validated data; None is returned for values that a fit refuses.
+    n_clusters : int
+    """
+    host = None if is_sparse(x) or forced_generic() else zero_copy_numpy(x)
+    if host is None or host.size * n_clusters > _MOST_TERMS or not _plain(host):
+        return None
+    if not kernels_allowed() or (_MODULE not in sys.modules and kernels(host) is None):
+        return None
+    from kmeans_xp.backends import numba_batch
+
+    if os.environ.get("KMEANS_XP_NUMBA") != "1" and not numba_batch.ready(centroid_dtype(x)):
+        return None
+    solver = TinySolver(numba_batch)
+    suits = solver.suits(np.asarray(host.shape[:1]), host.shape[1]).all()
+    return solver if suits and np.isfinite(host).all() else None
+
+
+def _plain(x: np.ndarray) -> bool:
+    """Whether float64 holds every value of this dtype, and no block size was asked for."""
+    kind, size = x.dtype.kind, x.dtype.itemsize
+    exact = kind == "b" or (kind == "f" and size <= 8) or (kind in "iu" and size <= 4)
+    return exact and "KMEANS_XP_BLOCK_ROWS" not in os.environ
 
 
 class TinySolver:
@@ -104,6 +145,36 @@ class TinySolver:
 
         _each(run, count)
         return labels, centroids.astype(dtype), inertia, n_iter, converged
+
+    def fit_one(
+        self,
+        x: Any,
+        n_clusters: int,
+        start: np.ndarray | str,
+        words: np.ndarray,
+        n_init: int,
+        max_iter: int,
+        tol: float,
+    ) -> tuple[np.ndarray, np.ndarray, float, int, bool] | None:
+        """`fit` for an array that `solver_for_one` took; None if left undecided."""
+        rows = zero_copy_numpy(x)
+        assert rows is not None
+        size = np.asarray([len(rows)])
+        labels, centroids, inertia, n_iter, converged = self.fit(
+            rows,
+            np.zeros_like(size),
+            size,
+            np.asarray([n_clusters]),
+            start if isinstance(start, str) else start[None],
+            words[None],
+            n_init,
+            max_iter,
+            tol,
+            centroid_dtype(x),
+        )
+        if n_iter[0] < 0:
+            return None
+        return labels, centroids[0], float(inertia[0]), int(n_iter[0]), bool(converged[0])
 
     def predict(
         self,

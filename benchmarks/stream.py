@@ -25,10 +25,10 @@ from kmeans_xp import kmeans, predict, stream
 
 __all__ = ["main"]
 
-D, K = 32, 64
+D, K = 128, 64
 ITERATIONS = 5
 ADDRESSES = 2 << 30
-BLOCK = 1 << 18
+BLOCK = 1 << 16
 
 
 def main(argv: list[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import time
 import zipfile
@@ -24,8 +23,6 @@ __all__ = ["Best", "Checkpoint", "CheckpointError", "Keeper", "described", "open
 
 FILE = "kmeans.checkpoint.npz"
 FORMAT = 1
-# Values hashed together.
-_ENTRIES = 1 << 20
 _NAMES = {"data": "X", "weights": "sample_weight"}
 
 
@@ -268,8 +265,6 @@ def _digest_of(array: np.ndarray | None) -> str | None:
 def _data_digest(blocks: Blocks) -> str:
     """Hash of all rows in order, whatever holds them."""
     digest = hashlib.sha256()
-    step = max(1, _ENTRIES // blocks.n_features)
-    for i in range(math.ceil(blocks.n_rows / step)):
-        rows = blocks.rows(np.arange(i * step, min((i + 1) * step, blocks.n_rows)))
+    for rows in blocks.in_order():
         digest.update(np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<")).data)
     return digest.hexdigest()

@@ -219,6 +219,16 @@ LIMITED = textwrap.dedent(
 )
 
 
+def test_a_checkpoint_reads_each_block_once_more(tmp_path):
+    x = data()
+    options = dict(init=x[:3], max_iter=2)
+    plain = saved(x, tmp_path, block_rows=900)
+    kept = stream(tmp_path / "x.npy", block_rows=900)
+    kmeans(plain, 3, **options)
+    kmeans(kept, 3, checkpoint=tmp_path / "state", **options)
+    assert kept.bytes_read == plain.bytes_read + x.nbytes
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux")
 def test_memory_is_that_of_some_blocks(tmp_path):
     n, d = 1_000_000, 32  # 128 MB

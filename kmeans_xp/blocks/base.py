@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -115,6 +116,9 @@ class Blocks(Protocol):
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Rows on the host, in the dtype of the centroids."""
+
+    def in_order(self) -> Iterator[np.ndarray]:
+        """All rows on the host, some at a time, each read once."""
 
     def weights(self) -> np.ndarray | None:
         """Weights on the host."""

@@ -29,6 +29,8 @@ __all__ = ["MemoryBlocks"]
 # Values one exact partial sum holds in float64 at a time.
 _SUM_ENTRIES = 1 << 18
 _SAMPLE = 1000
+# Values brought to the host together.
+_READ_ENTRIES = 1 << 20
 # Rows a worker takes at a time, where it looks for those that bounds leave open.
 _BATCH_ROWS = 1 << 16
 # With algorithm "auto" bounds are kept once fewer rows than this change their label.
@@ -111,6 +113,12 @@ class MemoryBlocks:
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Rows on the host, in the dtype of the centroids."""
         return self.backend.gather(self.x, np.asarray(indices), self.dtype)
+
+    def in_order(self) -> Iterator[np.ndarray]:
+        """All rows on the host, some at a time, each read once."""
+        step = max(1, _READ_ENTRIES // self.n_features)
+        for lo in range(0, self.n_rows, step):
+            yield self.rows(np.arange(lo, min(lo + step, self.n_rows)))
 
     def weights(self) -> np.ndarray | None:
         """Weights on the host."""

@@ -126,7 +126,14 @@ class StreamBlocks(MemoryBlocks):
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
         """Rows on the host, in the dtype of the centroids."""
-        rows = self.stream.rows(indices)
+        return self._working(self.stream.rows(indices))
+
+    def in_order(self) -> Iterator[np.ndarray]:
+        """All rows on the host, a block at a time."""
+        for _, block in self.stream.each():
+            yield self._working(block)
+
+    def _working(self, rows: np.ndarray) -> np.ndarray:
         if self.metric.spherical:
             return np.asarray(directions(rows, self.dtype))
         return rows.astype(self.dtype, copy=False)

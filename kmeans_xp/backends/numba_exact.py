@@ -25,7 +25,7 @@ _HALF = np.int64((1 << 40) - 1)
 _MASK = np.int64(~((1 << 41) - 1))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[misc] # numba has no types
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a·b + c, rounded once."""
 

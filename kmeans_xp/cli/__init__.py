@@ -5,6 +5,7 @@ failed (a file that is missing or damaged among it), 2 for wrong usage, 130 if i
 as that of any program in a pipe, if the reader of stdout went away.
 """
 
+# each registers its command when it is imported
 from kmeans_xp.cli import bench, demo, fit, info, page, plot, predict, quantize, select  # noqa: F401
 from kmeans_xp.cli.app import app, run
 

@@ -28,11 +28,11 @@ class CommandError(Exception):
     """A failure whose message is all the user needs."""
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):  # noqa: N818 - no error, a wish
     """Ctrl-C."""
 
 
-class Closed(Exception):  # noqa: N818
+class Closed(Exception):  # noqa: N818 - no error either
     """Nobody reads stdout any more."""
 
 

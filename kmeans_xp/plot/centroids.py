@@ -179,6 +179,7 @@ class CentroidDisplay:
         """
         (ax,) = axes_for(ax)
         self.ax_ = ax
+        # it may be a SubFigure, which serves as well
         self.figure_ = ax.figure  # type: ignore[assignment]
         self.image_, self.lines_ = None, []
         if self.shape is None:

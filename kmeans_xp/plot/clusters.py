@@ -226,6 +226,7 @@ class ClusterDisplay:
         """
         (ax,) = axes_for(ax)
         self.ax_ = ax
+        # it may be a SubFigure, which serves as well
         self.figure_ = ax.figure  # type: ignore[assignment]
         self.scatters_ = self._draw_points(ax, kwargs)
         self.regions_ = self._draw_regions(ax) if self._regions_wanted(regions) else []

@@ -95,6 +95,7 @@ class ConvergenceDisplay:
         names = ["changed"] if columns["inertia"][0] is None else ["inertia", "changed"]
         self.axes_ = axes_for(ax, len(names), (8, 1.5 + 2.5 * len(names)))
         self.ax_ = self.axes_[0]
+        # it may be a SubFigure, which serves as well
         self.figure_ = self.ax_.figure  # type: ignore[assignment]
         starts = np.unique(columns["start"])
         for panel, name in zip(self.axes_, names, strict=True):

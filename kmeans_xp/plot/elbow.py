@@ -145,6 +145,7 @@ class ElbowDisplay:
         n_panels = len(self.criteria)
         self.axes_ = axes_for(ax, n_panels, (8, 2 + 2.2 * n_panels))
         self.ax_ = self.axes_[0]
+        # it may be a SubFigure, which serves as well
         self.figure_ = self.ax_.figure  # type: ignore[assignment]
         panels = zip(self.axes_, self.criteria.items(), strict=True)
         for i, (panel, (name, values)) in enumerate(panels):

@@ -165,6 +165,7 @@ class SilhouetteDisplay:
         """
         (ax,) = axes_for(ax)
         self.ax_ = ax
+        # it may be a SubFigure, which serves as well
         self.figure_ = ax.figure  # type: ignore[assignment]
         self.blades_ = []
         names = np.unique(self.labels)

@@ -76,8 +76,8 @@ def test_bounds_hold_and_settle_rows(numba: str, kind: str) -> None:
             for _ in range(6):
                 previous = handle
                 handle = blocks.step(handle).centroids
-    bounds, labels = blocks._bounds, blocks._labels
-    frame = blocks.frame
+    bounds, labels = blocks.part.bounds, blocks.part.labels
+    frame = blocks.common.frame
     rows = x.astype(np.float64) * frame.scale - frame.center
     centers = previous.astype(np.float64) * frame.scale - frame.center
     distances = np.sqrt(np.square(rows[:, None] - centers[None]).sum(axis=2))

@@ -11,7 +11,6 @@ from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.memory import MemoryBlocks
-from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
 from kmeans_xp.exact.means import rounded_means
@@ -105,8 +104,8 @@ class DeviceBlocks(MemoryBlocks):
         import cupy as cp
 
         if not weighted and self.w is not None:  # a sample without any weight: rare
-            return HostPotential(self, rows, weighted)
-        exponents = self.exponent, self.grid.weight_exponent
+            return self.part.potential(rows, weighted)
+        exponents = self.common.exponent, self.common.grid.weight_exponent
         try:
             if rows is None:
                 return _DevicePotential(self._loop.potential(exponents), self, None)
@@ -115,7 +114,7 @@ class DeviceBlocks(MemoryBlocks):
                 part = DeviceLloyd(self._data[cp.asarray(rows)], w)
             return _DevicePotential(part.potential(exponents), self, rows)
         except DeviceUnsupported:
-            return HostPotential(self, rows)
+            return self.part.potential(rows)
 
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""
@@ -123,24 +122,20 @@ class DeviceBlocks(MemoryBlocks):
             self.squares(self.w is not None), self._device_sums(), self._loop.fetch(handle)
         )
 
-    def squares(self, weighted: bool) -> Dyadic:
-        """Exact Σ w|x|² (or Σ |x|²) over all rows; computed once."""
-        if weighted not in self._known_squares:
-            try:
-                levels, exponents = self._loop.column_sums(power=2, weighted=weighted)
-            except DeviceUnsupported:  # squares span twice the bits
-                return super().squares(weighted)
-            terms = zip(levels.ravel().tolist(), exponents.ravel().tolist(), strict=True)
-            self._known_squares[weighted] = sum((Dyadic(n, e) for n, e in terms if n), Dyadic())
-        return self._known_squares[weighted]
+    def measure_squares(self, weighted: bool) -> Dyadic:
+        """Exact Σ w|x|² (or Σ |x|²) over all rows."""
+        try:
+            levels, exponents = self._loop.column_sums(power=2, weighted=weighted)
+        except DeviceUnsupported:  # squares span twice the bits
+            return super().measure_squares(weighted)
+        terms = zip(levels.ravel().tolist(), exponents.ravel().tolist(), strict=True)
+        return sum((Dyadic(n, e) for n, e in terms if n), Dyadic())
 
-    def variance(self) -> Fraction:
+    def measure_variance(self) -> Fraction:
         """Mean over features of the variance of the rows (unweighted), exactly."""
-        if self._variance is None:
-            levels, exponents = self._loop.column_sums(power=1, weighted=False)
-            sums = self._as_sums(levels[:, None], exponents, np.array([[self.n_rows]]), None)
-            self._variance = exact_variance(self.squares(False), sums, self.n_rows)
-        return self._variance
+        levels, exponents = self._loop.column_sums(power=1, weighted=False)
+        sums = self._as_sums(levels[:, None], exponents, np.array([[self.n_rows]]), None)
+        return exact_variance(self.squares(False), sums, self.n_rows)
 
     def _relocated_means(self, handle: Any, old: np.ndarray) -> tuple[np.ndarray, int]:
         """Redo the means of this iteration with rows given to the empty clusters."""
@@ -176,7 +171,7 @@ class DeviceBlocks(MemoryBlocks):
         weight_top: int | None,
     ) -> ClusterSums:
         top = 0 if weight_top is None else weight_top + _DEVICE_BITS
-        own = self.grid
+        own = self.common.grid
         grid = Grid(
             exponents[0] + _DEVICE_BITS - top, top, _DEVICE_BITS, own.rows, own.narrow, own.wide
         )
@@ -207,7 +202,7 @@ class _DevicePotential:
         self._centers: list[int] = []
 
     def _on_host(self) -> None:
-        self._now = HostPotential(self._blocks, self._rows)
+        self._now = self._blocks.part.potential(self._rows)
         self._now.start(self._centers[0])
         for row in self._centers[1:]:
             self._now.accept(row)

@@ -11,7 +11,8 @@ from kmeans_xp.exact.bounds import TINY_SQUARE, distance_slack
 from kmeans_xp.exact.potentials import integer_weights, rounded_products, weight_scale
 
 if TYPE_CHECKING:
-    from kmeans_xp.blocks.memory import MemoryBlocks
+    from kmeans_xp.blocks.part import Part
+    from kmeans_xp.blocks.sparse import SparseBlocks
 
 __all__ = ["HostPotential"]
 
@@ -29,11 +30,11 @@ class HostPotential:
     """
 
     def __init__(
-        self, blocks: MemoryBlocks, rows: np.ndarray | None = None, weighted: bool = True
+        self, blocks: Part | SparseBlocks, rows: np.ndarray | None = None, weighted: bool = True
     ) -> None:
-        self.blocks, self.chosen = blocks, rows
+        self.blocks, self.common, self.chosen = blocks, blocks.common, rows
         self.w = blocks.w if weighted else None
-        self.weight_exponent = 0 if self.w is None else blocks.grid.weight_exponent
+        self.weight_exponent = 0 if self.w is None else blocks.common.grid.weight_exponent
         self.norms = blocks.row_norms()  # here, not in a worker: it uses the workers itself
         self.p = np.empty(blocks.n_rows if rows is None else len(rows))
         self.scale = 0
@@ -113,7 +114,13 @@ class HostPotential:
         if self.w is None:
             rows = self._which(np.arange(lo, hi))
             fast = blocks.backend.lowered(
-                blocks.x, rows, self.p[lo:hi], self.norms, blocks.frame, centers, blocks.exponent
+                blocks.x,
+                rows,
+                self.p[lo:hi],
+                self.norms,
+                self.common.frame,
+                centers,
+                self.common.exponent,
             )
             if fast is not None:
                 return [
@@ -129,15 +136,15 @@ class HostPotential:
         self, rows: np.ndarray, values: np.ndarray, center: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Measure exactly what is still unknown (-1); keep the rows that are lowered."""
-        blocks = self.blocks
+        blocks, exponent = self.blocks, self.common.exponent
         left = np.flatnonzero(values < 0)
         for i in range(0, len(left), 4096):
             places = left[i : i + 4096]
             some = self._which(rows[places])
-            x = blocks.backend.gather(blocks.x, some, blocks.dtype)
+            x = blocks.backend.gather(blocks.x, some, self.common.dtype)
             w = None if self.w is None else self.w[some]
             points = np.broadcast_to(center, x.shape)
-            values[places] = rounded_products(x, points, w, blocks.exponent, self.weight_exponent)
+            values[places] = rounded_products(x, points, w, exponent, self.weight_exponent)
         less = values < self.p[rows]
         return rows[less], values[less]
 
@@ -145,7 +152,7 @@ class HostPotential:
         """Per centre the rows whose potential it may lower, by float32 distances and their
         bound.
         """
-        blocks, frame = self.blocks, self.blocks.frame
+        blocks, frame = self.blocks, self.common.frame
         p = self.p[lo:hi]
         if math.isinf(p[0]):  # the first centre: every row
             return [np.arange(lo, hi)] * len(centers)
@@ -158,7 +165,7 @@ class HostPotential:
             near = blocks.backend.cross(rows, -2 * points)[:, : hi - lo] + sizes[:, None]
             # potentials in the units of the float32 pass; rounding to 12 bits moves them by 2^-12
             w = 1.0 if self.w is None else np.ldexp(self.w[which], -self.weight_exponent)
-            unit = 2 * (blocks.exponent + math.frexp(frame.scale)[1] - 1)
+            unit = 2 * (self.common.exponent + math.frexp(frame.scale)[1] - 1)
             farthest = math.sqrt(float(sizes.max()))
             slack = distance_slack(blocks.n_features, blocks.backend.input_unit)
             limit = np.ldexp(p / w * (1 + 2.0**-10), unit) - np.square(norms) + TINY_SQUARE

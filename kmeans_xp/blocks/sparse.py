@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from kmeans_xp.backends.records import Frame
 from kmeans_xp.backends.sparse import CsrRows, SparseBackend
 from kmeans_xp.blocks.base import Potential
-from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.blocks.common import Common, Far
+from kmeans_xp.blocks.rows import RowBlocks
 from kmeans_xp.blocks.sparse_directions import row_cosines, sparse_directions
 from kmeans_xp.blocks.sparse_distances import far_rows, row_distances
 from kmeans_xp.blocks.sparse_nearest import SparseCenters, upper_norms
@@ -23,11 +26,13 @@ from kmeans_xp.exact.totals import square_total
 
 __all__ = ["SparseBlocks"]
 
+# Values brought to the host together.
+_READ_ENTRIES = 1 << 20
 # Magnitudes up to 2**this multiply in float64 without overflow; others are scaled first.
 _SAFE_EXPONENT = 200
 
 
-class SparseBlocks(MemoryBlocks):
+class SparseBlocks(RowBlocks):
     """A CSR matrix and all that is kept for it during a fit.
 
     Parameters
@@ -47,28 +52,45 @@ class SparseBlocks(MemoryBlocks):
         If X is not sound or holds NaN, infinity, duplicates or integers beyond float64.
     """
 
-    x: CsrRows
     backend: SparseBackend
 
     def __init__(
         self, x: Any, w: np.ndarray | None, dtype: np.dtype[Any], metric: Metric = EUCLIDEAN
     ) -> None:
-        self.x, self.w, self.like, self.metric = csr_rows(x), w, np.empty(0), metric
-        self.dtype = np.dtype(dtype)
+        dtype = np.dtype(dtype)
+        self.x = csr_rows(x)
         if metric.spherical:
-            self.x = sparse_directions(self.x, self.dtype)
-        self.algorithm = "auto"
-        self.n_rows, self.n_features = self.x.shape
-        self.backend = SparseBackend(self.x)
-        self.survey = survey_rows(self.x, w)
-        self._sum_rows = 2  # values are added one by one: the levels may be wide
-        self.grid = self._grid(w)
-        self.exponent = int(np.frexp(self.survey.largest.max())[1])
+            self.x = sparse_directions(self.x, dtype)
+        n_rows, n_features = self.x.shape
+        common = Common(
+            n_rows,
+            dtype,
+            None if w is None else w.dtype,
+            metric,
+            survey_rows(self.x, w),
+            Frame(1.0, np.zeros(n_features, dtype=np.float32)),  # zeros must stay zeros
+            sum_rows=2,  # values are added one by one: the levels may be wide
+        )
+        super().__init__(common, SparseBackend(self.x), w, np.empty(0))
         self._scaled: tuple[int, CsrRows] = (0, self.x)
         self._squares: tuple[int, np.ndarray] | None = None
-        self._known_squares = {}
-        self._variance = None
-        self.reset()
+
+    # ---- rows
+
+    def ranges(self, n_clusters: int) -> list[tuple[int, int]]:
+        """Row blocks sized for a pass over `n_clusters` centroids."""
+        rows = self.backend.block_rows(self.n_features, n_clusters)
+        return [(lo, min(lo + rows, self.n_rows)) for lo in range(0, self.n_rows, rows)]
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """Rows made dense, in the dtype of the centroids."""
+        return self.backend.gather(self.x, np.asarray(indices), self.dtype)
+
+    def in_order(self) -> Iterator[np.ndarray]:
+        """All rows made dense, some at a time."""
+        step = max(1, _READ_ENTRIES // self.n_features)
+        for lo in range(0, self.n_rows, step):
+            yield self.rows(np.arange(lo, min(lo + step, self.n_rows)))
 
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
@@ -103,8 +125,7 @@ class SparseBlocks(MemoryBlocks):
 
     def safe_exponent(self, values: np.ndarray) -> int:
         """Power of two by which the float64 passes scale rows and these centroids down."""
-        largest = max(float(self.survey.largest.max()), float(np.abs(values).max()))
-        exponent = int(np.frexp(largest)[1])
+        exponent = self.common.exponent_with(values)
         return 0 if abs(exponent) < _SAFE_EXPONENT else exponent
 
     def distances(self, centroids: np.ndarray) -> np.ndarray:
@@ -118,7 +139,7 @@ class SparseBlocks(MemoryBlocks):
         def fill(bounds: tuple[int, int]) -> None:
             rows = slice(*bounds)
             some = x.take(rows)
-            if self.metric.spherical:
+            if self.common.metric.spherical:
                 out[rows] = row_cosines(self.backend, some, points, columns)
                 return
             distance = row_distances(self.backend, some, squares[rows], points, columns)
@@ -127,22 +148,13 @@ class SparseBlocks(MemoryBlocks):
         self.backend.map(fill, self.ranges(2 * len(centroids)))
         return out
 
-    def labelled_inertia(self, labels: np.ndarray, centroids: np.ndarray) -> float:
-        """Exact inertia of labels and centroids given on the host, rounded once."""
-        sums = ClusterSums(len(centroids), self.grid, self.w is not None)
-        everything = np.arange(self.n_rows)
-        with self.session():
-            self._add(sums, everything, np.asarray(labels, dtype=np.int32), 1)
-        weighted = self.w is not None
-        return self.metric.inertia(lambda: self.squares(weighted), sums, centroids)
-
     # ---- inside an iteration
 
-    def _assign(self, centroids: np.ndarray, with_sums: bool = True) -> tuple[int, int]:
-        """Label every row, bring the exact sums up to date; counts changed and rechecked rows."""
+    def relabel(self, centroids: np.ndarray, sums: ClusterSums | None) -> tuple[int, int]:
+        """Label every row, bring the sums up to date; counts changed and rechecked rows."""
         exponent = self.safe_exponent(centroids)
         x = self.scaled(exponent)
-        centers = SparseCenters(self.backend, centroids, exponent, self.metric)
+        centers = SparseCenters(self.backend, centroids, exponent, self.common.metric)
         squares = self.squares_of_rows(exponent)
         new = np.empty(self.n_rows, dtype=np.int32)
 
@@ -153,30 +165,28 @@ class SparseBlocks(MemoryBlocks):
             new[rows], rechecked = centers.nearest(self.x.take(rows), part, sizes)
             return rechecked
 
-        if self._labels is None or (with_sums and self._sums is None):
-            self._labels = np.full(self.n_rows, -1, dtype=np.int32)
-            if with_sums:
-                self._sums = ClusterSums(len(centroids), self.grid, self.w is not None)
-        with self.session():
-            rechecked = sum(self.backend.map(work, self.ranges(len(centroids))))
-            moved = np.flatnonzero(new != self._labels)
-            if self._sums is not None and moved.size:
-                self._change(moved, self._labels[moved], new[moved])
+        rechecked = sum(self.backend.map(work, self.ranges(len(centroids))))
+        assert self._labels is not None
+        moved = np.flatnonzero(new != self._labels)
+        if sums is not None and moved.size:
+            self._change(sums, moved, self._labels[moved], new[moved])
         self._labels = new
         return len(moved), rechecked
 
-    def _change(self, rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
+    def _change(
+        self, sums: ClusterSums, rows: np.ndarray, old: np.ndarray, new: np.ndarray
+    ) -> None:
         """Move rows between the sums of clusters; the old one is -1 where there was none."""
         known = np.flatnonzero(old >= 0)
-        assert self._sums is not None
         self._add_signed(
-            self._sums,
+            sums,
             np.concatenate([rows, rows[known]]),
             np.concatenate([new, old[known]]),
             np.repeat([1, -1], [len(rows), len(known)]),
         )
 
-    def _add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:
+    def add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:
+        """Add (or with ``sign=-1`` take away) some rows."""
         self._add_signed(sums, rows, labels, np.full(len(rows), sign))
 
     def _add_signed(
@@ -205,34 +215,38 @@ class SparseBlocks(MemoryBlocks):
         cuts = allowed[places[places < len(allowed)]]
         return np.unique(np.concatenate([[0], cuts, [len(rows)]])).tolist()
 
-    def _means(self, old: np.ndarray) -> np.ndarray:
+    def means(self, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
         """New centroids; a cluster without weight keeps its old one."""
-        assert self._sums is not None
         with self.session():
-            return self.metric.finish(self.backend.means(self._sums, old), self._sums, old)
+            return self.common.metric.finish(self.backend.means(sums, old), sums, old)
 
-    def _farthest(self, centroids: np.ndarray, count: int) -> np.ndarray:
-        """Up to `count` eligible rows by decreasing rn12(|x − c_label|²), ties to the lowest."""
+    def farthest(self, centroids: np.ndarray, count: int) -> Far:
+        """Up to `count` rows that empty clusters may take."""
         assert self._labels is not None
         return far_rows(self, centroids, self._labels, count)
 
-    # ---- once a fit
+    # ---- sums over all rows
 
-    def squares(self, weighted: bool) -> Dyadic:
-        """Exact Σ w|x|² (or Σ |x|²) over all rows; computed once."""
-        if weighted not in self._known_squares:
-            total = Dyadic()
-            for lo, hi in self.ranges(1):
-                part = self.x.take(slice(lo, hi))
-                weights = self.w[lo:hi] if weighted and self.w is not None else None
-                each = None if weights is None else weights[part.row_of_entries()]
-                total = total + square_total(part.data, each)
-            self._known_squares[weighted] = total
-        return self._known_squares[weighted]
-
-    def _all_sums(self, sums: ClusterSums) -> ClusterSums:
-        """Unweighted sums over all rows as one cluster."""
-        rows = np.arange(self.n_rows)
-        zeros = np.zeros(self.n_rows, dtype=np.int32)
-        self.backend.add_rows(self.x, rows, None, zeros, zeros + 1, sums)
+    def labelled_sums(self, labels: np.ndarray, n_clusters: int) -> ClusterSums:
+        """Sums over clusters by labels given on the host."""
+        sums = self.common.cluster_sums(n_clusters)
+        with self.session():
+            self.add(sums, np.arange(self.n_rows), labels, 1)
         return sums
+
+    def column_sums(self) -> ClusterSums:
+        """Unweighted sums over all rows as one cluster."""
+        sums = self.common.column_sums()
+        zeros = np.zeros(self.n_rows, dtype=np.int32)
+        self.backend.add_rows(self.x, np.arange(self.n_rows), None, zeros, zeros + 1, sums)
+        return sums
+
+    def measure_squares(self, weighted: bool) -> Dyadic:
+        """Exact Σ w|x|² (or Σ |x|²) over all rows."""
+        total = Dyadic()
+        for lo, hi in self.ranges(1):
+            part = self.x.take(slice(lo, hi))
+            weights = self.w[lo:hi] if weighted and self.w is not None else None
+            each = None if weights is None else weights[part.row_of_entries()]
+            total = total + square_total(part.data, each)
+        return total

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kmeans_xp.backends.sparse import CsrRows, SparseBackend
+from kmeans_xp.blocks.common import Far
 from kmeans_xp.exact.bounds import FLOAT64, TINY64, gamma
 from kmeans_xp.exact.potentials import certified_products, rounded_products
 
@@ -99,20 +100,15 @@ def _differences(x: CsrRows, point: np.ndarray) -> np.ndarray:
     return out
 
 
-def far_rows(
-    blocks: SparseBlocks, centroids: np.ndarray, labels: np.ndarray, count: int
-) -> np.ndarray:
-    """Up to `count` rows of positive weight by decreasing rn12(|x − c_label|²) > 0, ties to the
-    lowest row.
-    """
-    largest = max(float(blocks.survey.largest.max()), float(np.abs(centroids).max()))
-    exponent = int(np.frexp(largest)[1])
+def far_rows(blocks: SparseBlocks, centroids: np.ndarray, labels: np.ndarray, count: int) -> Far:
+    """Up to `count` rows that empty clusters may take."""
+    exponent = blocks.common.exponent_with(centroids)
     shift = blocks.safe_exponent(centroids)
     unit = 2 * (shift - exponent)
     points = np.ldexp(centroids.astype(np.float64), -shift)
     center_squares = np.einsum("ij,ij->i", points, points)
     x, squares = blocks.scaled(shift), blocks.squares_of_rows(shift)
-    rows, values = np.empty(0, dtype=np.int64), np.empty(0)
+    best = Far.of(np.empty(0), labels[:0], 0)
     for lo, hi in blocks.ranges(16):
         part, own = x.take(slice(lo, hi)), labels[lo:hi]
         each = part.row_of_entries()
@@ -125,16 +121,12 @@ def far_rows(
         if blocks.w is not None:
             certain |= blocks.w[lo:hi] == 0
             p[blocks.w[lo:hi] == 0] = 0.0
-        known = np.concatenate([values, p[certain]])
+        known = np.concatenate([best.values, p[certain]])
         least = np.partition(known, -count)[-count] if len(known) >= count else 0.0
         hopeless = (squared + error) * (1 + 2.0**-11) < least
         p[hopeless] = 0.0
         for i in np.flatnonzero(~certain & ~hopeless).tolist():
             one = blocks.x.take(slice(lo + i, lo + i + 1))
             p[i] = exact_products(one, centroids[own[i]], None, exponent)[0]
-        rows = np.concatenate([rows, lo + np.flatnonzero(p > 0)])
-        values = np.concatenate([values, p[p > 0]])
-        best = np.argsort(-values, kind="stable")[:count]  # earlier rows stay first
-        keep = np.sort(best)
-        rows, values = rows[keep], values[keep]
-    return rows[np.argsort(-values, kind="stable")]
+        best = Far.best([best, Far.of(p, own, lo)], count)
+    return best

@@ -64,7 +64,7 @@ class SparsePotential(HostPotential):
         self, squared: np.ndarray, error: np.ndarray, which: slice | np.ndarray, p: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """New potentials, and where they are unknown but may be below p (infinite till then)."""
-        unit = 2 * (self._shift - self.blocks.exponent)
+        unit = 2 * (self._shift - self.common.exponent)
         squared, error = np.ldexp(squared, unit), np.ldexp(error, unit) + TINY64
         w = None
         least = np.maximum(squared - error, 0.0) * (1 - 2.0**-10)
@@ -79,5 +79,5 @@ class SparsePotential(HostPotential):
         """Exact potentials of the rows at these places."""
         rows, blocks = self._which(places), self.blocks
         w = None if self.w is None else self.w[rows]
-        exponents = blocks.exponent, self.weight_exponent
+        exponents = self.common.exponent, self.weight_exponent
         return exact_products(blocks.x.take(rows), center, w, *exponents)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.sparse import CsrRows
-from kmeans_xp.blocks.survey import Survey
+from kmeans_xp.blocks.survey import Survey, weight_range
 from kmeans_xp.exact.bounds import EXACT_INTEGER
 
 __all__ = ["csr_rows", "survey_rows"]
@@ -68,8 +68,7 @@ def survey_rows(x: CsrRows, w: np.ndarray | None) -> Survey:
             )
         np.maximum.at(largest, x.indices[lo : lo + _ENTRIES], size.astype(np.float64))
         smallest = min(smallest, float(np.where(size > 0, size, np.inf).min()))
-    weight_range = None if w is None else (float(w[w > 0].min()), float(w.max()))
-    return Survey(largest, smallest if math.isfinite(smallest) else 1.0, weight_range)
+    return Survey(largest, smallest if math.isfinite(smallest) else 1.0, weight_range(w))
 
 
 def _refuse_duplicates(x: CsrRows) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.exact.bounds import EXACT_INTEGER
 
-__all__ = ["RefusedRowError", "Survey", "survey"]
+__all__ = ["RefusedRowError", "Survey", "survey", "weight_range"]
 
 
 class RefusedRowError(ValueError):
@@ -47,6 +48,17 @@ class Survey:
     smallest: float
     weight_range: tuple[float, float] | None
 
+    @classmethod
+    def joined(cls, parts: Sequence[Survey], weight_range: tuple[float, float] | None) -> Survey:
+        """Survey of all rows from those of parts, whatever these say of weights."""
+        largest = np.max([part.largest for part in parts], axis=0)
+        return cls(largest, min(part.smallest for part in parts), weight_range)
+
+
+def weight_range(w: np.ndarray | None) -> tuple[float, float] | None:
+    """Smallest positive and largest weight."""
+    return None if w is None else (float(w[w > 0].min()), float(w.max()))
+
 
 def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
     """Measure the data in one pass over row blocks.
@@ -65,8 +77,7 @@ def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
     parts = backend.map(lambda bounds: look(x, *bounds), ranges)
     largest = np.max([part[0] for part in parts], axis=0)
     smallest = min(part[1] for part in parts)
-    weight_range = None if w is None else (float(w[w > 0].min()), float(w.max()))
-    return Survey(largest, smallest if math.isfinite(smallest) else 1.0, weight_range)
+    return Survey(largest, smallest if math.isfinite(smallest) else 1.0, weight_range(w))
 
 
 def _look_host(x: Any, lo: int, hi: int) -> tuple[np.ndarray, float]:

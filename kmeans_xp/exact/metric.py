@@ -57,6 +57,13 @@ class Metric:
     inertia: Callable[[Callable[[], Dyadic], ClusterSums, np.ndarray], float]
     distances: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
+    def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
+        return _named, (self.name,)  # it travels by name
+
+
+def _named(name: str) -> Metric:
+    return METRICS[name]
+
 
 EUCLIDEAN = Metric(
     "euclidean",

@@ -44,7 +44,7 @@ def test_the_host_takes_over_with_the_same_integers(monkeypatch, passes, init_si
     made = []
 
     def potential(rows=None, weighted=True):
-        made.append(_DevicePotential(GivesUp(blocks, rows, passes), blocks, rows))
+        made.append(_DevicePotential(GivesUp(blocks.part, rows, passes), blocks, rows))
         return made[0]
 
     monkeypatch.setattr(blocks, "potential", potential)

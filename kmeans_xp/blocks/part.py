@@ -1,0 +1,360 @@
+"""The rows of one array, all of the data or one part of it: the passes over them, and what is kept
+of a row in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.assignment import Centers, assign_rows, prepare, settle_left
+from kmeans_xp.backends import Backend
+from kmeans_xp.backends.records import Swept, Task
+from kmeans_xp.blocks.base import Potential
+from kmeans_xp.blocks.common import Common, Far
+from kmeans_xp.blocks.potential import HostPotential
+from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.potentials import rounded_products
+from kmeans_xp.exact.sums import ClusterSums, square_sum
+from kmeans_xp.pruning import Bounds, Drift, bound_terms
+
+__all__ = ["Part"]
+
+# Rows a worker takes at a time, where it looks for those that bounds leave open.
+_BATCH_ROWS = 1 << 16
+# With algorithm "auto" bounds are kept once fewer rows than this change their label.
+_FEW_CHANGES = 0.1
+# Measuring open rows against their own centroid first pays from this many centroids.
+_TIGHTEN = 16
+# Values that the exact sums of all workers together may hold a level; beyond, workers share them.
+_PRIVATE_ENTRIES = 1 << 19
+# Changed rows a cluster and worker from which sums of its own are worth their merging.
+_FEW_MOVES = 4
+# Picking open rows out pays up to this fraction.
+_MOST_ROWS = 0.6
+
+
+class Part:
+    """Rows of one array and what is kept of them: labels, norms, bounds, sums of squares.
+
+    It knows of no other rows but what `Common` says, so it may live where its rows are: centroids
+    come in, and changes of exact sums go out. Row numbers are its own, from 0.
+
+    Parameters
+    ----------
+    common : Common
+    backend : Backend
+        For arrays like x.
+    n_rows : int
+    w : ndarray, shape (n,), or None
+        Weights of these rows.
+    x : array, shape (n, D), or None
+        The rows, never modified; directions for a spherical metric. They may come and go between
+        passes; only `begin` does without.
+    """
+
+    def __init__(
+        self, common: Common, backend: Backend, n_rows: int, w: np.ndarray | None, x: Any = None
+    ) -> None:
+        self.common, self.backend, self.w, self.x = common, backend, w, x
+        self.n_rows, self.n_features = n_rows, common.n_features
+        self.algorithm = "auto"
+        self._norms: np.ndarray | None = None
+        self._known_squares: dict[bool, Dyadic] = {}
+        self.unlabel()
+
+    def unlabel(self, labels: np.ndarray | None = None) -> None:
+        """Put every row in no cluster.
+
+        Parameters
+        ----------
+        labels : ndarray of int32, shape (n,), optional
+            Where labels are kept from now on, all −1; memory of its own by default, when it is
+            first needed.
+        """
+        self.labels = labels
+        self.bounds: Bounds | None = None
+        self._changed: int | None = None
+        self._plan: tuple[Drift | None, np.ndarray | None] | None = None
+
+    # ---- an iteration
+
+    def prepare(self, centroids: np.ndarray) -> Centers:
+        """Make centroids ready for the passes, the same for all parts."""
+        common = self.common
+        return prepare(centroids, common.frame, self.backend.input_unit, common.metric)
+
+    def begin(self, centroids: np.ndarray, centers: Centers) -> bool:
+        """Before `relabel`, where rows are not here yet: whether any label may change.
+
+        If not, `relabel` is left out.
+        """
+        drift = self._drift(centroids, centers)
+        still = None
+        if drift is not None and self.bounds is not None:
+            labels = self._known_labels()
+            still = self.bounds.age(self.backend, 0, self.n_rows, labels, drift)
+        self._plan = drift, still
+        return still is None or still.size > 0
+
+    def relabel(
+        self, centroids: np.ndarray, centers: Centers, sums: ClusterSums | None
+    ) -> tuple[int, int]:
+        """Label every row; counts changed and rechecked ones.
+
+        Parameters
+        ----------
+        centroids : ndarray, shape (K, D)
+        centers : Centers
+            What `prepare` made of them.
+        sums : ClusterSums or None
+            Rows whose label changes leave the sums of their old cluster for those of the new one:
+            the sums of the whole, or empty ones that become the difference.
+        """
+        if self._plan is None:
+            self._plan = self._drift(centroids, centers), None
+        task = self._task(centers)
+        ranges = self._batches(len(centroids))
+        workers = range(min(self.backend.n_threads, len(ranges)))
+        batches = iter(ranges)
+
+        def work(_: int) -> np.ndarray:
+            own = self._own_sums(sums, len(workers))
+            alone = len(workers) == 1 or own is not sums
+            with np.errstate(all="ignore"):
+                counts = self._assign_batches(batches, centers, task, own, alone)
+            if sums is not None and own is not None and own is not sums:
+                sums.merge(own)
+            return counts
+
+        with self.backend.session():
+            parts = self.backend.map(work, workers)
+        self._plan = None
+        changed, rechecked = np.sum(parts, axis=0)
+        self._changed = int(changed)
+        return int(changed), int(rechecked)
+
+    def _known_labels(self) -> np.ndarray:
+        if self.labels is None:
+            self.labels = np.full(self.n_rows, -1, dtype=np.int32)
+        return self.labels
+
+    def _task(self, centers: Centers) -> Task:
+        bounds = self.bounds
+        return Task(
+            centers.frame,
+            centers.tile,
+            centers.first,
+            self.row_norms(),
+            self._known_labels(),
+            (centers.slope, centers.offset, centers.limit, *bound_terms(centers)),
+            None if bounds is None else (bounds.upper, bounds.lower),
+        )
+
+    def _own_sums(self, sums: ClusterSums | None, n_workers: int) -> ClusterSums | None:
+        """Sums for one worker alone, merged later; the shared ones where those would be large."""
+        if sums is None or n_workers == 1:
+            return sums
+        entries = sums.shape[0] * sums.shape[1] * n_workers
+        few = self._changed is not None and self._changed < _FEW_MOVES * sums.shape[0] * n_workers
+        if entries > _PRIVATE_ENTRIES or few:
+            return sums
+        return ClusterSums(sums.shape[0], sums.grid, sums.weighted)
+
+    def _drift(self, centroids: np.ndarray, centers: Centers) -> Drift | None:
+        """How far the bounds must give way; None where there are none and every row is assigned."""
+        if self.bounds is None and self.algorithm != "lloyd":
+            few = self._changed is not None and self._changed < _FEW_CHANGES * self.n_rows
+            if (few or self.algorithm != "auto") and len(centroids) > 1:
+                self.bounds = Bounds(self.n_rows)
+        return None if self.bounds is None else self.bounds.follow(centroids, centers)
+
+    def _assign_batches(
+        self,
+        batches: Iterator[tuple[int, int]],
+        centers: Centers,
+        task: Task,
+        sums: ClusterSums | None,
+        alone: bool,
+    ) -> np.ndarray:
+        """Assign the rows that bounds cannot settle; counts changed and rechecked.
+
+        `alone` tells that no other worker changes these sums.
+        """
+        counts = np.zeros(2, dtype=np.int64)
+        open_rows = []
+        for batch in batches:
+            for rows in self._open_rows(batch, centers, task.labels):
+                swept = None
+                if len(centers.first) > 1:
+                    swept = self.backend.sweep(self.x, rows, task, sums if alone else None)
+                if swept is None:
+                    for part in self._plain(rows, centers, task):
+                        counts += self._move(part, task.labels, sums), len(part.left)
+                else:
+                    counts += self._move(swept, task.labels, sums), 0
+                    open_rows.append(swept.left)
+        if open_rows:
+            left = np.concatenate(open_rows)
+            part = settle_left(self.backend, self.x, left, centers, task, self.common.dtype)
+            counts += self._move(part, task.labels, sums), len(left)
+        return counts
+
+    def _plain(self, rows: slice | np.ndarray, centers: Centers, task: Task) -> Iterator[Swept]:
+        """Assign rows block by block, where there is no compiled pass."""
+        step = self.backend.pass_rows(self.n_features, len(centers.first))
+        bounded, dtype = self.bounds is not None, self.common.dtype
+        lo, hi = (0, len(rows)) if isinstance(rows, np.ndarray) else (rows.start, rows.stop)
+        for i in range(lo, hi, step):
+            part = slice(i, min(i + step, hi))
+            some = rows[part] if isinstance(rows, np.ndarray) else part
+            new = assign_rows(self.backend, self.x, some, task.norms, centers, dtype, bounded)
+            if self.bounds is not None:
+                self.bounds.renew(self.backend, some, new, centers, task.norms)
+            changed = np.flatnonzero(new.labels != task.labels[some])
+            left = np.flatnonzero(~new.certified)
+            moved = some[changed] if isinstance(some, np.ndarray) else changed + i
+            left = some[left] if isinstance(some, np.ndarray) else left + i
+            old = task.labels[moved]
+            task.labels[moved] = new.labels[changed]
+            yield Swept(len(moved), moved, old, left)
+
+    def _move(self, part: Swept, labels: np.ndarray, sums: ClusterSums | None) -> int:
+        """Bring sums up to date with labels that changed; counts these."""
+        if part.moved.size and sums is not None:
+            w = None if self.w is None else self.w[part.moved]
+            self.backend.move_rows(self.x, part.moved, w, part.old, labels, sums)
+        return part.changed
+
+    def _open_rows(
+        self, batch: tuple[int, int], centers: Centers, labels: np.ndarray
+    ) -> Iterator[slice | np.ndarray]:
+        """Rows of a batch whose nearest centroid is not settled by bounds."""
+        assert self._plan is not None
+        lo, hi = batch
+        drift, still = self._plan
+        if self.bounds is None or drift is None:
+            yield slice(lo, hi)
+            return
+        if still is None:
+            still = self.bounds.age(self.backend, lo, hi, labels[lo:hi], drift)
+        else:  # `begin` has let the bounds give way
+            still = still[slice(*np.searchsorted(still, batch))]
+        if len(still) >= _MOST_ROWS * (hi - lo):
+            yield slice(lo, hi)
+            return
+        if len(centers.first) >= _TIGHTEN:
+            still = self.bounds.tighten(self.backend, self.x, still, labels, centers, drift.half)
+        if still.size:
+            yield still
+
+    def _batches(self, n_clusters: int) -> list[tuple[int, int]]:
+        """Ranges of several blocks each: enough of them to keep all threads busy."""
+        step = self.backend.pass_rows(self.n_features, n_clusters)
+        blocks = -(-self.n_rows // step)
+        size = step * max(1, min(blocks // (4 * self.backend.n_threads), _BATCH_ROWS // step))
+        return self._ranges(size)
+
+    # ---- once a fit
+
+    def row_norms(self) -> np.ndarray:
+        """Upper bounds of the norms of the rows as the fast pass sees them; once a fit."""
+        if self._norms is None:
+            norms = np.empty(self.n_rows, dtype=np.float32)
+
+            def fill(bounds: tuple[int, int]) -> None:
+                with np.errstate(all="ignore"):
+                    rows = self.backend.frame_rows(self.x, slice(*bounds), self.common.frame)
+                    norms[slice(*bounds)] = self.backend.row_norms(rows)
+
+            with self.backend.session():
+                self.backend.map(fill, self.blocks(16))
+            self._norms = norms
+        return self._norms
+
+    def squares(self, weighted: bool) -> Dyadic:
+        """Exact Σ w|x|² (or Σ |x|²) over these rows; computed once."""
+        if weighted not in self._known_squares:
+            grid = self.common.grid
+
+            def part(bounds: tuple[int, int]) -> Dyadic:
+                lo, hi = bounds
+                x = self.backend.host(self.x, lo, hi, self.common.dtype)
+                w = self.w[lo:hi] if weighted and self.w is not None else None
+                return square_sum(grid, x, w)
+
+            with self.backend.session():
+                parts = self.backend.map(part, self._ranges(self.common.sum_rows))
+            self._known_squares[weighted] = sum(parts, Dyadic())
+        return self._known_squares[weighted]
+
+    def measured(self, weighted: bool) -> bool:
+        """Whether `squares` are known, and the rows need not be here for them."""
+        return weighted in self._known_squares
+
+    # ---- rare passes
+
+    def add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:
+        """Add (or with ``sign=-1`` take away) some rows."""
+        step = self.common.sum_rows
+        for i in range(0, len(rows), step):
+            some = rows[i : i + step]
+            w = None if self.w is None else self.w[some]
+            self.backend.cluster_sums(self.x, some, w, labels[i : i + step], sums, sign)
+
+    def add_labelled(self, sums: ClusterSums, labels: np.ndarray) -> None:
+        """Add all rows to the sums of these labels."""
+        for lo, hi in self._batches(sums.shape[0]):
+            rows, none = np.arange(lo, hi), np.full(hi - lo, -1, dtype=np.int32)
+            self._move(Swept(hi - lo, rows, none, rows[:0]), labels, sums)
+
+    def add_columns(self, sums: ClusterSums) -> None:
+        """Add all rows, unweighted, to the sums of one cluster."""
+        for lo, hi in self._ranges(self.common.sum_rows):
+            rows = self.backend.host(self.x, lo, hi, self.common.dtype)
+            sums.add(rows, None, np.zeros(hi - lo, dtype=np.int32))
+
+    def farthest(self, centroids: np.ndarray, count: int) -> Far:
+        """Up to `count` rows that empty clusters may take; labels belong to these centroids."""
+        exponent = self.common.exponent_with(centroids)
+        labels = self._known_labels()
+        best = Far.of(np.empty(0), labels[:0], 0)
+        for lo, hi in self.blocks(16):
+            x = self.backend.host(self.x, lo, hi, self.common.dtype)
+            p = rounded_products(x, centroids[labels[lo:hi]], None, exponent)
+            if self.w is not None:
+                p[self.w[lo:hi] == 0] = 0.0
+            best = Far.best([best, Far.of(p, labels[lo:hi], lo)], count)
+        return best
+
+    def distances(self, centroids: np.ndarray) -> np.ndarray:
+        """Distances of the rows to all centroids on the host, in their dtype."""
+        common = self.common
+        out = np.empty((self.n_rows, len(centroids)), dtype=common.dtype)
+
+        def fill(bounds: tuple[int, int]) -> None:
+            lo, hi = bounds
+            rows = self.backend.host(self.x, lo, hi, common.dtype)
+            out[lo:hi] = common.metric.distances(rows, centroids, common.exponent)
+
+        self.backend.map(fill, self.blocks(2 * len(centroids)))
+        return out
+
+    # ---- rows
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """Rows on the host, in the dtype of the centroids."""
+        return self.backend.gather(self.x, np.asarray(indices), self.common.dtype)
+
+    def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
+        """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
+        return HostPotential(self, rows, weighted)
+
+    def blocks(self, n_clusters: int) -> list[tuple[int, int]]:
+        """Row blocks sized for a pass over `n_clusters` centroids."""
+        return self._ranges(self.backend.block_rows(self.n_features, n_clusters))
+
+    def _ranges(self, step: int) -> list[tuple[int, int]]:
+        return [(lo, min(lo + step, self.n_rows)) for lo in range(0, self.n_rows, step)]

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from fractions import Fraction
 from itertools import zip_longest
 
 import numpy as np
@@ -281,6 +282,70 @@ def test_twelve_bits_are_those_of_the_definition():
     values = np.concatenate([values, middle, [1.0, 2.0 - 2.0**-52, 4095.5, 4096.0]])
     found = [numba_seeding._rn12(value) for value in values.tolist()]
     assert (np.asarray(found) == rn12(values)).all()
+
+
+# ---- passes made once a fit
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    n=st.integers(1, 700),
+    n_features=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.integers(0, 300),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_squares_and_magnitudes_on_any_data(n, n_features, seed, spread, dtype):
+    rng = np.random.default_rng(seed)
+    exponents = rng.integers(-spread, spread + 1, (n, n_features))
+    top = 120 if dtype == np.float32 else 1000
+    x = np.ldexp(rng.standard_normal((n, n_features)), np.clip(exponents, -top, top)).astype(dtype)
+    x[rng.random(x.shape) < 0.1] = 0
+    grid = grid_of(x)
+    size = np.abs(x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KMEANS_XP_NUMBA", "1")
+        backend = NumpyBackend(x)
+        largest, smallest = backend.magnitudes(x, 0, n)
+        assert (largest == size.max(axis=0)).all()
+        assert smallest == np.where(size > 0, size, np.inf).min()
+        found = backend.square_sum(x, slice(0, n), None, grid, x.dtype).as_ratio()
+        patch.setenv("KMEANS_XP_NUMBA", "0")
+        assert NumpyBackend(x).magnitudes(x, 0, n) is None
+        plain = NumpyBackend(x).square_sum(x, slice(0, n), None, grid, x.dtype).as_ratio()
+    assert found[0] * plain[1] == found[1] * plain[0]
+    if spread < 100:
+        assert Fraction(*found) == sum(Fraction(value) ** 2 for value in x.ravel().tolist())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_features", [1, 2, 7, 8, 40])
+def test_norms_are_upper_bounds(dtype, n_features, monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    rng = np.random.default_rng(n_features)
+    x = np.ldexp(rng.standard_normal((600, n_features)), rng.integers(-70, 50, (600, 1)))
+    x = x.astype(dtype)
+    frame = Frame(4.0, rng.standard_normal(n_features).astype(np.float32))
+    backend = NumpyBackend(x)
+    framed = backend.frame_rows(x, slice(3, 590), frame).astype(np.float64)
+    exact = np.sqrt(np.square(framed).sum(axis=1))
+    found = backend.framed_norms(x, slice(3, 590), frame)
+    assert found.dtype == np.float32
+    assert (found >= exact).all()
+    assert (found <= exact * (1 + 1e-5) + 1e-18).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_magnitudes_leave_what_is_not_finite(value, dtype, monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = np.ones((900, 3), dtype=dtype)
+    backend = NumpyBackend(x)
+    assert backend.magnitudes(x, 0, 900) is not None
+    x[700, 1] = value
+    assert backend.magnitudes(x, 0, 900) is None
+    with pytest.raises(ValueError, match=r"X\[700, 1\]"):
+        kmeans(x, 2)
 
 
 # ---- framing and the switch

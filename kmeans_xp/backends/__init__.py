@@ -6,7 +6,10 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `host(X, lo, hi)`      rows lo..hi as a NumPy array of the working dtype
 `gather(X, rows)`      the rows with these indices, likewise
 `frame_rows(X, ...)`   rows, scaled and centred, in float32 in the backend's own namespace
-`row_norms(rows)`      upper bounds of their norms
+`magnitudes(X, ...)`   largest and smallest magnitudes of rows, or None
+`row_norms(rows)`      upper bounds of the norms of framed rows
+`framed_norms(X, …)`   framing and norms in one
+`square_sum(X, ...)`   exact Σ w|x|² over rows
 `top_two(rows, tile)`  per row the best score, its index and its lead over the second best
 `nearest(X, ...)`      both of these and the certificate in one
 `sweep(X, ...)`        assign rows in one compiled pass, or None where there is none
@@ -84,6 +87,7 @@ def warmup() -> None:
         numba_minibatch,
         numba_seeding,
         numba_sparse,
+        numba_survey,
     )
 
     for kernels in (
@@ -94,6 +98,7 @@ def warmup() -> None:
         numba_minibatch,
         numba_seeding,
         numba_sparse,
+        numba_survey,
     ):
         kernels.warmup()
 

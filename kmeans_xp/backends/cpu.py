@@ -18,8 +18,9 @@ import numpy as np
 from kmeans_xp.backends import cpu_numpy
 from kmeans_xp.backends.generic import Backend, quiet, upper_norms
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
+from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.squares import Enclosure
-from kmeans_xp.exact.sums import ClusterSums
+from kmeans_xp.exact.sums import ClusterSums, Grid
 
 __all__ = ["NumpyBackend", "kernels_allowed", "thread_count"]
 
@@ -158,6 +159,38 @@ class NumpyBackend(Backend):
             block = np.multiply(block, frame.scale, dtype=work)
         framed = np.subtract(block, frame.center, dtype=work, order="C")
         return framed.astype(np.float32, copy=False)
+
+    def magnitudes(self, x: np.ndarray, lo: int, hi: int) -> tuple[np.ndarray, float] | None:
+        """Largest magnitude a feature of rows lo..hi, and the smallest one above zero."""
+        if self._fast is None or not self._fast.suits(x):
+            return None
+        from kmeans_xp.backends import numba_survey
+
+        return numba_survey.magnitudes(x[lo:hi])
+
+    def framed_norms(self, x: np.ndarray, rows: slice, frame: Frame) -> np.ndarray:
+        """Upper bounds of |x̂| of some rows, float32."""
+        if self._fast is None or not self._fast.suits(x):
+            return super().framed_norms(x, rows, frame)
+        from kmeans_xp.backends import numba_survey
+
+        return numba_survey.norms(x[rows], frame)
+
+    def square_sum(
+        self,
+        x: np.ndarray,
+        rows: slice,
+        w: np.ndarray | None,
+        grid: Grid,
+        dtype: np.dtype[Any],
+    ) -> Dyadic:
+        """Exact Σ w|x|² over some rows."""
+        total = None
+        if self._fast is not None and w is None and self._fast.suits(x):
+            from kmeans_xp.backends import numba_survey
+
+            total = numba_survey.square_sum(grid, x[rows])
+        return super().square_sum(x, rows, w, grid, dtype) if total is None else total
 
     def row_norms(self, rows: np.ndarray) -> np.ndarray:
         """Upper bounds of |x̂|, float32."""

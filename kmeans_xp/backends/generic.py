@@ -14,8 +14,9 @@ from kmeans_xp.backends.abilities import flushes, has_float64, true_float32
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.bounds import FLOAT32, gamma
+from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
-from kmeans_xp.exact.sums import ClusterSums
+from kmeans_xp.exact.sums import ClusterSums, Grid, square_sum
 
 __all__ = ["Backend", "chosen_block_rows", "quiet", "upper_norms"]
 
@@ -110,6 +111,33 @@ class Backend:
             framed = framed * frame.scale
         center = xp.astype(from_numpy(frame.center, x), work)
         return xp.astype(framed - center[None, :], xp.float32)
+
+    def magnitudes(self, x: Any, lo: int, hi: int) -> tuple[np.ndarray, float] | None:
+        """Largest magnitude a feature of rows lo..hi, and the smallest one above zero.
+
+        None where there is no fast way, or a value is not finite.
+        """
+        return None
+
+    def framed_norms(self, x: Any, rows: slice, frame: Frame) -> np.ndarray:
+        """Upper bounds of |x̂| of some rows, float32."""
+        return self.row_norms(self.frame_rows(x, rows, frame))
+
+    def square_sum(
+        self,
+        x: Any,
+        rows: slice,
+        w: np.ndarray | None,
+        grid: Grid,
+        dtype: np.dtype[Any],
+    ) -> Dyadic:
+        """Exact Σ w|x|² over some rows, `w` their weights."""
+        total = Dyadic()
+        for lo in range(rows.start, rows.stop, grid.rows):
+            hi = min(lo + grid.rows, rows.stop)
+            weights = None if w is None else w[lo - rows.start : hi - rows.start]
+            total = total + square_sum(grid, self.host(x, lo, hi, dtype), weights)
+        return total
 
     def row_norms(self, rows: Any) -> np.ndarray:
         """Upper bounds of |x̂|, float32."""

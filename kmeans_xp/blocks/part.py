@@ -17,7 +17,7 @@ from kmeans_xp.blocks.common import Common, Far
 from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.potentials import rounded_products
-from kmeans_xp.exact.sums import ClusterSums, square_sum
+from kmeans_xp.exact.sums import ClusterSums
 from kmeans_xp.pruning import Bounds, Drift, bound_terms
 
 __all__ = ["Part"]
@@ -265,9 +265,9 @@ class Part:
             norms = np.empty(self.n_rows, dtype=np.float32)
 
             def fill(bounds: tuple[int, int]) -> None:
+                rows = slice(*bounds)
                 with np.errstate(all="ignore"):
-                    rows = self.backend.frame_rows(self.x, slice(*bounds), self.common.frame)
-                    norms[slice(*bounds)] = self.backend.row_norms(rows)
+                    norms[rows] = self.backend.framed_norms(self.x, rows, self.common.frame)
 
             with self.backend.session():
                 self.backend.map(fill, self.blocks(16))
@@ -277,16 +277,16 @@ class Part:
     def squares(self, weighted: bool) -> Dyadic:
         """Exact Σ w|x|² (or Σ |x|²) over these rows; computed once."""
         if weighted not in self._known_squares:
-            grid = self.common.grid
+            grid, dtype = self.common.grid, self.common.dtype
 
             def part(bounds: tuple[int, int]) -> Dyadic:
-                lo, hi = bounds
-                x = self.backend.host(self.x, lo, hi, self.common.dtype)
-                w = self.w[lo:hi] if weighted and self.w is not None else None
-                return square_sum(grid, x, w)
+                rows = slice(*bounds)
+                w = self.w[rows] if weighted and self.w is not None else None
+                return self.backend.square_sum(self.x, rows, w, grid, dtype)
 
+            step = max(grid.rows, -(-self.n_rows // (4 * self.backend.n_threads)))
             with self.backend.session():
-                parts = self.backend.map(part, self._ranges(self.common.sum_rows))
+                parts = self.backend.map(part, self._ranges(step))
             self._known_squares[weighted] = sum(parts, Dyadic())
         return self._known_squares[weighted]
 

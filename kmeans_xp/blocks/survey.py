@@ -74,7 +74,7 @@ def survey(backend: Backend, x: Any, w: np.ndarray | None) -> Survey:
     look = _look_numpy if isinstance(backend, NumpyBackend) else _look_generic
     if backend.flushes:  # the namespace cannot see subnormal values
         look = _look_host
-    parts = backend.map(lambda bounds: look(x, *bounds), ranges)
+    parts = backend.map(lambda part: backend.magnitudes(x, *part) or look(x, *part), ranges)
     largest = np.max([part[0] for part in parts], axis=0)
     smallest = min(part[1] for part in parts)
     return Survey(largest, smallest if math.isfinite(smallest) else 1.0, weight_range(w))

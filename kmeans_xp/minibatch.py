@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kmeans_xp.assignment import Centers
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.minibatch import MiniBatchPass, host_rows
@@ -29,6 +30,8 @@ __all__ = ["MiniBatchResult", "MiniBatchState", "Options", "fit", "partial_fit"]
 _NEWEST = 0.1
 # Rows that choose the frame of the fast pass.
 _SAMPLE = 1000
+# Batches of `partial_fit` that are seen in one frame: a stream may drift away from it.
+_FRAME_STEPS = 16
 
 
 @dataclass
@@ -45,17 +48,23 @@ class MiniBatchState:
         Rows since rare clusters were last looked for.
     words : Words
         Random stream of reassignments.
+    prepared : Centers or None
+        What the fast pass keeps of the centroids; only saves time.
     """
 
     centroids: np.ndarray
     totals: Totals
     waiting: int
     words: Words
+    prepared: Centers | None = None
 
     @classmethod
     def begin(cls, centroids: np.ndarray, words: Words) -> MiniBatchState:
         """Centroids that have seen nothing."""
         return cls(centroids, Totals.none(len(centroids)), 0, words)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "prepared": None}
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ def _reassign(
     if options.verbose:
         print(f"[MiniBatchKMeans] Reassigning {len(rare)} cluster centers.")
     sampler = RowSampler(len(eligible), None)
-    state.centroids = state.centroids.copy()
+    state.centroids, state.words = state.centroids.copy(), state.words.copy()
     for k in rare.tolist():
         place = sampler.draw(state.words)
         sampler.remove(place)
@@ -298,14 +307,18 @@ def partial_fit(
         state = MiniBatchState.begin(centroids, reassignments)
     else:
         centroids = metric.given(state.centroids.astype(dtype), "centroids")
-        state = replace(state, centroids=centroids, words=state.words.copy())
+        state = replace(state, centroids=centroids)
     labels, inertia = None, None
-    batches = MiniBatchPass(rows, rows.size * (n_steps + 1), metric)
-    with batches.session():
+    prepared = state.prepared if n_steps % _FRAME_STEPS else None
+    if prepared is not None and prepared.values.dtype != dtype:
+        prepared = None
+    batches = MiniBatchPass(rows, rows.size * (n_steps + 1), metric, prepared)
+    with batches.session(rows.size * len(state.centroids)):
         advance(state, batches, rows, w, options)
         if options.compute_labels:
             measured = batches.measure(rows, w, state.centroids, summed=False)
             labels, inertia = from_numpy(measured.labels, x), measured.inertia
+    state.prepared = batches.prepared
     return _result(state, x, labels, inertia, n_steps + 1, None)
 
 

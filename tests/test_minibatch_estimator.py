@@ -213,3 +213,53 @@ def test_an_array_is_one_start():
         model.fit(X)
     once = MiniBatchKMeans(4, init=X[:4], n_init=1, random_state=0).fit(X)
     assert_bits(model.cluster_centers_, once.cluster_centers_)
+
+
+# ---- what is kept from batch to batch
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_kept_of_a_stream_only_saves_time(dtype):
+    """A pickle keeps nothing but the state, so that its every batch is prepared anew."""
+    X = datasets.make("blobs", dtype, 240, 3, 4)
+    kept, anew = MiniBatchKMeans(**ASKED), MiniBatchKMeans(**ASKED)
+    for i, batch in enumerate(batches(X, 12)):
+        moved = batch * np.asarray(4.0**i, dtype)  # out of the frame of the first batch
+        kept = kept.partial_fit(moved)
+        anew = pickle.loads(pickle.dumps(anew)).partial_fit(moved)
+        assert_bits(kept.cluster_centers_, anew.cluster_centers_)
+        assert_bits(kept.labels_, anew.labels_)
+        assert kept.inertia_ == anew.inertia_
+
+
+def test_centers_changed_in_place_are_seen():
+    kept, anew = (MiniBatchKMeans(**ASKED).partial_fit(X) for _ in range(2))
+    kept.cluster_centers_[2] += 5
+    anew.cluster_centers_ = kept.cluster_centers_.copy()
+    anew = pickle.loads(pickle.dumps(anew))
+    assert_bits(kept.partial_fit(X).labels_, anew.partial_fit(X).labels_)
+    assert_bits(kept.cluster_centers_, anew.cluster_centers_)
+
+
+def test_parameters_are_checked_before_the_first_batch_alone():
+    for kind in (MiniBatchKMeans, cluster.MiniBatchKMeans):
+        with pytest.raises(ValueError, match="'max_iter' parameter of MiniBatchKMeans"):
+            kind(4, max_iter=0).partial_fit(X)
+        model = kind(4, random_state=0).partial_fit(X).set_params(max_iter=0)
+        model.partial_fit(X)
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        (X[:0], ValueError, "0 sample"),
+        (X[:, 0], ValueError, "1D array"),
+        (X[:, :2], ValueError, "2 features.*expecting 3"),
+        (X + 0j, ValueError, "Complex"),
+        (X[None], ValueError, "two-dimensional"),
+    ],
+)
+def test_later_batches_are_looked_at_too(batch, error, message):
+    model = MiniBatchKMeans(**ASKED).partial_fit(X)
+    with pytest.raises(error, match=message):
+        model.partial_fit(batch)

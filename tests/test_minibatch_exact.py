@@ -166,3 +166,20 @@ def test_draws_far_beyond_32_bits():
         assert drawn == [u * total >> 64 for u in words]
     with pytest.raises(ValueError, match="sample_weight"):
         MiniBatchSampler(2**33, np.ones(1))
+
+
+def test_one_enclosure_is_rounded_like_the_sum_of_two():
+    """The short way of the usual case; halfway cases and values near the limits are left."""
+    ulp = 2.0**-52
+    found = []
+    for i in range(400):
+        whole = 1.0 + (i % 7) * ulp
+        rest = (i % 13 - 6) * ulp / 8 + (i % 3) * ulp * 2.0**-40
+        error = ulp * 2.0 ** -(i % 60)
+        part = squares.Enclosure(whole, rest, error, i % 9 - 4)
+        short = squares.round_enclosures([part])
+        assert short == squares.round_enclosures([part, squares.Enclosure(0.0, 0.0, 0.0, 0)])
+        found.append(short is None)
+    assert 0 < sum(found) < 400
+    assert squares.round_enclosures([squares.Enclosure(1.0, 0.0, 0.0, -1080)]) == 0.0
+    assert squares.round_enclosures([squares.Enclosure(0.0, 0.0, 0.0, 0)]) == 0.0

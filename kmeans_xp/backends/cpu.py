@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from kmeans_xp.backends import cpu_numpy
 from kmeans_xp.backends.generic import Backend, quiet, upper_norms
@@ -31,6 +32,9 @@ _SMALL, _FIRST = 1 << 14, 1 << 18
 _MOST_CENTERS = 1 << 24
 # Rows a block of the pass without kernels: enough to make light of the interpreter.
 _MOST_PASS_ROWS = 1 << 16
+
+# Their product is zero where a process flushes subnormal operands.
+_SUBNORMAL, _LARGE = np.float32(2.0**-140), np.float32(2.0**100)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,7 +91,9 @@ class NumpyBackend(Backend):
     """Arrays in host memory, of any layout and byte order."""
 
     def __init__(self, x: np.ndarray, values: int | None = None) -> None:
-        super().__init__(x)
+        self.xp, self.device = array_namespace(x), "cpu"
+        self.has_float64, self.index_dtype, self.pass_dtype = True, np.int64, np.float32
+        self.flushes = bool(_SUBNORMAL * _LARGE == 0)
         self._fast = kernels(x, values)
         # without threadpoolctl BLAS brings its own threads: one worker leaves them to it
         self._threads = thread_count() if _installed("threadpoolctl") else 1

@@ -16,6 +16,7 @@ import numpy as np
 from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import is_sparse, to_numpy
+from kmeans_xp.backends.generic import quiet
 from kmeans_xp.backends.records import Frame
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.sparse_survey import csr_rows
@@ -31,6 +32,8 @@ __all__ = ["Measured", "MiniBatchPass"]
 # Values one exact partial sum holds in float64 at a time.
 _SUM_ENTRIES = 1 << 18
 _SAMPLE = 64
+# Products of a batch that one thread forms in the time it takes to hold BLAS to one thread.
+_FEW_PRODUCTS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,35 @@ class MiniBatchPass:
         About how many values will be seen in all: decides whether compiled kernels pay.
     metric : Metric
         A spherical one wants rows of length 1.
+    prepared : Centers, optional
+        Of an earlier pass whose frame suits these rows too.
+
+    Attributes
+    ----------
+    prepared : Centers or None
+        Of the centroids last measured against.
     """
 
-    def __init__(self, sample: np.ndarray, values: int, metric: Metric = EUCLIDEAN) -> None:
+    def __init__(
+        self,
+        sample: np.ndarray,
+        values: int,
+        metric: Metric = EUCLIDEAN,
+        prepared: Centers | None = None,
+    ) -> None:
         self.metric = metric
         self.backend: Backend = backend_for(sample, values)
-        self.frame: Frame = choose_frame(sample[:: max(1, len(sample) // _SAMPLE)])
+        if prepared is not None:
+            self.frame: Frame = prepared.frame
+        else:
+            self.frame = choose_frame(sample[:: max(1, len(sample) // _SAMPLE)])
+        self.prepared = prepared
+        self._batch: _MiniBatch | None = None
 
-    def session(self) -> contextlib.AbstractContextManager[None]:
-        """Context in which batches are measured."""
+    def session(self, products: int | None = None) -> contextlib.AbstractContextManager[None]:
+        """Context in which batches are measured, or one of which so many scores take products."""
+        if products is not None and products <= _FEW_PRODUCTS:
+            return quiet()  # not worth any threads
         return self.backend.session()
 
     def measure(
@@ -86,17 +109,35 @@ class MiniBatchPass:
             Whether the sums are wanted; else they may be left empty.
         """
         summed = summed or self.metric.spherical  # there they tell the inertia
-        batch = _MiniBatch(self.backend, rows, w, centroids)
-        centers = prepare(centroids, self.frame, self.backend.input_unit, self.metric)
+        batch = self._batch
+        if batch is None or batch.x is not rows or batch.w is not w:
+            batch = self._batch = _MiniBatch(self.backend, rows, w, len(centroids))
+        centers = self._prepare(centroids)
+        sums = ClusterSums(len(centroids), batch.grid, w is not None)
+        given = centers, centroids, sums if summed else None
         with np.errstate(all="ignore"):
-            parts = self.backend.map(lambda r: batch.add(slice(*r), centers, summed), batch.ranges)
-        labels = np.concatenate([labels for labels, _ in parts])
+            parts = self.backend.map(lambda r: batch.add(r, *given), batch.ranges)
+        labels = parts[0][0] if len(parts) == 1 else np.concatenate([part[0] for part in parts])
         if self.metric.spherical:
-            inertia = exact_cosine_inertia(batch.sums, centroids)
+            inertia = exact_cosine_inertia(sums, centroids)
         else:
             known = round_enclosures([one for _, enclosures in parts for one in enclosures])
-            inertia = batch.inertia(labels) if known is None else known
-        return Measured(labels, batch.sums, inertia)
+            inertia = batch.inertia(labels, centroids) if known is None else known
+        return Measured(labels, sums, inertia)
+
+    def _prepare(self, centroids: np.ndarray) -> Centers:
+        known = self.prepared
+        if known is None or not _same(known, centroids):
+            known = prepare(centroids, self.frame, self.backend.input_unit, self.metric)
+            self.prepared = known
+        return known
+
+
+def _same(known: Centers, centroids: np.ndarray) -> bool:
+    """Whether these are the centroids that were prepared."""
+    values = known.values  # all of them, unless some are equal
+    alike = values.shape == centroids.shape and values.dtype == centroids.dtype
+    return alike and np.array_equal(values, centroids)
 
 
 def _largest(x: np.ndarray) -> np.ndarray:
@@ -140,45 +181,52 @@ def host_rows(x: Any, dtype: np.dtype[Any], metric: Metric) -> np.ndarray:
 
 
 class _MiniBatch:
-    """One batch while it is measured."""
+    """One batch, for one centroids after the other."""
 
     def __init__(
-        self, backend: Backend, x: np.ndarray, w: np.ndarray | None, centroids: np.ndarray
+        self, backend: Backend, x: np.ndarray, w: np.ndarray | None, n_clusters: int
     ) -> None:
-        self.backend, self.x, self.w, self.centroids = backend, x, w, centroids
+        self.backend, self.x, self.w = backend, x, w
         n_rows, n_features = x.shape
-        step = backend.block_rows(n_features, len(centroids))
+        step = backend.block_rows(n_features, n_clusters)
         step = min(step, min(max(_SUM_ENTRIES // n_features, 16), 16384))
         self.ranges = [(lo, min(lo + step, n_rows)) for lo in range(0, n_rows, step)]
+        self.norms: dict[int, np.ndarray] = {}
         largest = _largest(x)
         narrow = x.dtype == np.float32 and (w is None or w.dtype == np.float32)
         weight_range = None if w is None else (float(w[w > 0].min()), float(w.max()))
         self.grid = Grid.fit(largest, _smallest(x), weight_range, n_rows, min(step, n_rows), narrow)
-        self.sums = ClusterSums(len(centroids), self.grid, w is not None)
-        self.exponent = math.frexp(max(float(largest.max()), float(np.abs(centroids).max())))[1]
+        self.largest = float(largest.max())
 
     def add(
-        self, rows: slice, centers: Centers, summed: bool
+        self,
+        bounds: tuple[int, int],
+        centers: Centers,
+        centroids: np.ndarray,
+        sums: ClusterSums | None,
     ) -> tuple[np.ndarray, list[Enclosure]]:
         """Labels of some rows and what they add to the inertia, and to the sums where asked."""
+        rows = slice(*bounds)
         backend, x = self.backend, self.x[rows]
-        norms = backend.row_norms(backend.frame_rows(x, slice(None), centers.frame))
+        if rows.start not in self.norms:  # the frame stays the same
+            framed = backend.frame_rows(x, slice(None), centers.frame)
+            self.norms[rows.start] = backend.row_norms(framed)
+        norms = self.norms[rows.start]
         labels = assign_rows(backend, x, slice(0, len(x)), norms, centers, x.dtype).labels
         w = None if self.w is None else self.w[rows]
-        if summed:
+        if sums is not None:
             none = np.full(len(x), -1, dtype=np.int32)
-            backend.move_rows(x, np.arange(len(x)), w, none, labels, self.sums)
+            backend.move_rows(x, np.arange(len(x)), w, none, labels, sums)
         if centers.metric.spherical:
             return labels, []
-        return labels, backend.squares(
-            x, labels, self.centroids, w, self.exponent, self.grid.weight_exponent
-        )
+        exponent = math.frexp(max(self.largest, float(np.abs(centroids).max())))[1]
+        return labels, backend.squares(x, labels, centroids, w, exponent, self.grid.weight_exponent)
 
-    def inertia(self, labels: np.ndarray) -> float:
+    def inertia(self, labels: np.ndarray, centroids: np.ndarray) -> float:
         """Σ w·|x − c|² in Python integers, rounded once."""
         total = Dyadic()
         for lo, hi in self.ranges:
             rows = slice(lo, hi)
             w = None if self.w is None else self.w[rows]
-            total += exact_squares(self.x[rows], self.centroids[labels[rows]], w)
+            total += exact_squares(self.x[rows], centroids[labels[rows]], w)
         return float(total)

@@ -41,6 +41,9 @@ from kmeans_xp.validation import as_array
 
 __all__ = ["BaseKMeans"]
 
+# NumPy's types that are taken as they are.
+_PLAIN = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefd")
+
 
 class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Base of the k-means estimators.
@@ -214,6 +217,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         whatever scikit-learn makes a NumPy array of. Only the shape and the dtype are looked at:
         what computes with X finds NaN and infinity, once.
         """
+        if not reset and self._is_ready(X):
+            return X
         if is_stream(X):
             X = as_array(X, streams=self._takes_streams)
             return validate_data(self, X, reset=reset, skip_check_array=True)
@@ -227,10 +232,23 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             X = validate_data(self, X, reset=reset, skip_check_array=own, **rules)
         return X if own else as_array(X, sparse=True)
 
+    def _is_ready(self, X: Any) -> bool:
+        """Whether X is an array that scikit-learn's checks, slow for small ones, would let by."""
+        return (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype.type in _PLAIN
+            and len(X) > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+        )
+
     def _fitted_input(self, X: Any, method: str) -> Any:
         """Return X as an array that the fitted arrays can meet."""
         check_is_fitted(self)
         x = self._validate(X, reset=False)
+        if type(x) is type(self.cluster_centers_) is np.ndarray:
+            return x
         here, there = namespace_name(x), namespace_name(self.cluster_centers_)
         on_host = is_sparse(x) or is_stream(x)
         devices = "cpu" if on_host else device_of(x), device_of(self.cluster_centers_)

@@ -191,9 +191,9 @@ class MiniBatchKMeans(BaseKMeans):
         TypeError, ValueError
             For bad input, naming the argument.
         """
-        self._validate_params()
         state = getattr(self, "_state", None)
-        if state is None:
+        if state is None:  # as in scikit-learn, a stream's parameters are looked at once
+            self._validate_params()
             x = self._validate(X, reset=True)
         else:
             x = self._fitted_input(X, "partial_fit")

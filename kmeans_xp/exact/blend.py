@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -63,8 +62,9 @@ class Totals:
 
     def rare(self, ratio: float) -> np.ndarray:
         """Clusters whose weight is below `ratio` (at most 1) times the largest one."""
-        limit = Fraction(min(ratio, 1.0)) * int(self.units.max())
-        return np.asarray(self.units < math.ceil(limit), dtype=bool)
+        n, d = min(float(ratio), 1.0).as_integer_ratio()
+        limit = -(-n * int(self.units.max()) // d)
+        return np.asarray(self.units < limit, dtype=bool)
 
     def lifted(self, clusters: np.ndarray) -> Totals:
         """With the weight of these clusters set to the least weight of all others."""

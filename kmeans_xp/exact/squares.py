@@ -99,12 +99,24 @@ def round_enclosures(parts: list[Enclosure]) -> float | None:
     """Round the sum of some numbers >= 0 once to float64; None where that is not certain."""
     if not all(math.isfinite(part.rest + part.error) for part in parts):
         return None
+    if len(parts) == 1 and (usual := _round_usual(parts[0])) is not None:
+        return usual
     middle, error = Dyadic(), Dyadic()
     for part in parts:
         middle += _dyadic(part.whole, part.exponent) + _dyadic(part.rest, part.exponent)
         error += _dyadic(part.error, part.exponent)
     below, above = float(middle + error * -1), float(middle + error)
     return above if below == above else None
+
+
+def _round_usual(part: Enclosure) -> float | None:
+    """Round one enclosure in float64; None where that is not certain or near the limits."""
+    margin = part.error * (1 + 1e-9) + abs(part.rest) * 2.0**-51  # the sums below round once
+    below = part.whole + (part.rest - margin)
+    above = part.whole + (part.rest + margin)
+    if below != above or not 2.0**-900 < below < 2.0**900 or abs(part.exponent) > 100:
+        return None
+    return math.ldexp(above, part.exponent)
 
 
 def _dyadic(value: float, exponent: int) -> Dyadic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 import kmeans_xp
 from kmeans_xp import kmeans, kmeans_plusplus, seeding
+from kmeans_xp.blocks.compiled_potential import CompiledPotential
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.exact.potentials import integer_weights, rounded_products, weight_scale
 from kmeans_xp.seeding import RowSampler, Words, _scaled, sample_rows
 
 from . import reference
@@ -65,24 +68,73 @@ def test_rows_without_weight_come_last() -> None:
     assert len(set(rows)) == 40
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["uniform", "offset", "lattice", "groups", "huge", "tiny"])
-def test_compiled_potentials(kind: str, dtype: type) -> None:
-    pytest.importorskip("numba")
-    x = np.random.PCG64(4).random_raw(3000).astype(np.float64).reshape(600, 5) * 2.0**-64
-    x = {
+KINDS = ["uniform", "offset", "lattice", "groups", "huge", "tiny", "underflow"]
+
+
+def potentials_data(kind: str, dtype: type, n_features: int) -> np.ndarray:
+    x = np.random.PCG64(4).random_raw(600 * n_features).astype(np.float64) * 2.0**-64
+    x = x.reshape(600, n_features)
+    odd = np.arange(600)[:, None] % 2
+    return {
         "uniform": x,
         "offset": x + 1e5,
         "lattice": np.floor(x * 70),
-        "groups": x * 0.1 + np.where(np.arange(600)[:, None] % 2, 2e4, -2e4),
+        "groups": x * 0.1 + np.where(odd, 2e4, -2e4),
         "huge": x * 1e30,
         "tiny": x * 1e-30,
+        "underflow": np.where(odd, x, x * 2e-23),  # squares of float32 differences are subnormal
     }[kind].astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_features", [5, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_potentials(kind: str, n_features: int, dtype: type) -> None:
+    pytest.importorskip("numba")
+    x = potentials_data(kind, dtype, n_features)
     found = []
     for numba in "01":
         with environment(numba=numba, block_rows=250):
             found.append(kmeans_plusplus(x, 25, random_state=1)[1].tolist())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("chosen", [None, np.arange(0, 600, 3)])
+@pytest.mark.parametrize("n_features", [5, 40])
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_potentials_are_the_measured_ones(kind: str, n_features: int, chosen: Any) -> None:
+    pytest.importorskip("numba")
+    x = potentials_data(kind, np.float32, n_features)
+    with environment(numba="1"):
+        blocks = MemoryBlocks(x, None, np.dtype(np.float32), x)
+        potential = blocks.potential(chosen)
+    assert isinstance(potential, CompiledPotential)
+    rows = x if chosen is None else x[chosen]
+
+    def measured(row: int) -> np.ndarray:
+        centers = np.broadcast_to(rows[row], rows.shape)
+        return rounded_products(rows, centers, None, blocks.common.exponent)
+
+    potential.start(7)
+    expected = measured(7)
+    for tried in ([3, 120], [4, 3, 80], [121, 9]):
+        each = [np.minimum(expected, measured(row)) for row in tried]
+        scale = weight_scale(expected.max())
+        assert potential.costs(tried) == [int(integer_weights(p, scale).sum()) for p in each]
+        potential.accept(tried[-1])
+        expected = each[-1]
+        assert (potential.p == expected).all()
+        scale = weight_scale(expected.max())
+        assert potential.total() == int(integer_weights(expected, scale).sum())
+
+
+def test_rows_far_nearer_to_their_centre_are_passed_over() -> None:
+    pytest.importorskip("numba")
+    from kmeans_xp.backends import numba_seeding
+
+    centers = np.array([[0.0], [1.0]])
+    reach = numba_seeding.reach(centers, np.array([[0.5], [4.0]]))
+    assert (reach <= 0.25**2).all() and (reach > 0.99 * 0.25**2).all()
 
 
 def test_large_data_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:

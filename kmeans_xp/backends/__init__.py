@@ -13,7 +13,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `top_two(rows, tile)`  per row the best score, its index and its lead over the second best
 `nearest(X, ...)`      both of these and the certificate in one
 `sweep(X, ...)`        assign rows in one compiled pass, or None where there is none
-`lowered(...)`         rows that new k-means++ centres bring closer, or None
+`seeding_kernels(X)`   compiled passes of k-means++, or None
 `age(...)`             let pruning bounds give way
 `renew(...)`           take pruning bounds from scores
 `tighten(...)`         measure rows against their own centroids

@@ -216,22 +216,13 @@ class NumpyBackend(Backend):
         bound = (0.0, 0.0, np.inf)
         return cpu_numpy.nearest(rows, slice(0, len(rows)), none, frame, tile, bound, True)[:3]
 
-    def lowered(
-        self,
-        x: np.ndarray,
-        rows: np.ndarray,
-        p: np.ndarray,
-        norms: np.ndarray,
-        frame: Frame,
-        centers: np.ndarray,
-        exponent: int,
-    ) -> list[tuple[np.ndarray, np.ndarray]] | None:
-        """Rows whose k-means++ potential new centres lower; None where there is no fast way."""
+    def seeding_kernels(self, x: np.ndarray) -> ModuleType | None:
+        """Compiled passes of k-means++ over this array; None where there are none."""
         if self._fast is None or not self._fast.suits(x):
             return None
         from kmeans_xp.backends import numba_seeding
 
-        return numba_seeding.lowered(x, rows, p, norms, frame, centers, exponent)
+        return numba_seeding
 
     def nearest(
         self,

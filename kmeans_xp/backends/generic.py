@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -222,17 +223,8 @@ class Backend:
             to_numpy(lead).astype(np.float32),
         )
 
-    def lowered(
-        self,
-        x: Any,
-        rows: np.ndarray,
-        p: np.ndarray,
-        norms: np.ndarray,
-        frame: Frame,
-        centers: np.ndarray,
-        exponent: int,
-    ) -> list[tuple[np.ndarray, np.ndarray]] | None:
-        """Rows whose k-means++ potential new centres lower; None where there is no fast way."""
+    def seeding_kernels(self, x: Any) -> ModuleType | None:
+        """Compiled passes of k-means++ over this array; None where there are none."""
         return None
 
     def age(

@@ -14,7 +14,7 @@ from kmeans_xp.backends import Backend
 from kmeans_xp.backends.records import Swept, Task
 from kmeans_xp.blocks.base import Potential
 from kmeans_xp.blocks.common import Common, Far
-from kmeans_xp.blocks.potential import HostPotential
+from kmeans_xp.blocks.compiled_potential import host_potential
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.potentials import rounded_products
 from kmeans_xp.exact.sums import ClusterSums
@@ -350,7 +350,7 @@ class Part:
 
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
-        return HostPotential(self, rows, weighted)
+        return host_potential(self, rows, weighted)
 
     def blocks(self, n_clusters: int) -> list[tuple[int, int]]:
         """Row blocks sized for a pass over `n_clusters` centroids."""

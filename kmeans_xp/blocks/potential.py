@@ -110,43 +110,29 @@ class HostPotential:
         self, lo: int, hi: int, centers: np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Per centre the rows of lo..hi whose potential it lowers, and their new potentials."""
-        blocks = self.blocks
-        if self.w is None:
-            rows = self._which(np.arange(lo, hi))
-            fast = blocks.backend.lowered(
-                blocks.x,
-                rows,
-                self.p[lo:hi],
-                self.norms,
-                self.common.frame,
-                centers,
-                self.common.exponent,
-            )
-            if fast is not None:
-                return [
-                    self._finished(lo + places, values, center)
-                    for (places, values), center in zip(fast, centers, strict=True)
-                ]
         return [
-            self._finished(rows, np.full(len(rows), -1.0), center)
+            self._finished(rows, center)
             for rows, center in zip(self._suspects(lo, hi, centers), centers, strict=True)
         ]
 
-    def _finished(
-        self, rows: np.ndarray, values: np.ndarray, center: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Measure exactly what is still unknown (-1); keep the rows that are lowered."""
+    def _finished(self, rows: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Measure rows exactly; keep those that are lowered."""
+        values = self._measured(rows, center)
+        less = values < self.p[rows]
+        return rows[less], values[less]
+
+    def _measured(self, rows: np.ndarray, center: np.ndarray) -> np.ndarray:
+        """Exact potentials of rows around a centre."""
         blocks, exponent = self.blocks, self.common.exponent
-        left = np.flatnonzero(values < 0)
-        for i in range(0, len(left), 4096):
-            places = left[i : i + 4096]
+        values = np.empty(len(rows))
+        for i in range(0, len(rows), 4096):
+            places = slice(i, i + 4096)
             some = self._which(rows[places])
             x = blocks.backend.gather(blocks.x, some, self.common.dtype)
             w = None if self.w is None else self.w[some]
             points = np.broadcast_to(center, x.shape)
             values[places] = rounded_products(x, points, w, exponent, self.weight_exponent)
-        less = values < self.p[rows]
-        return rows[less], values[less]
+        return values
 
     def _suspects(self, lo: int, hi: int, centers: np.ndarray) -> list[np.ndarray]:
         """Per centre the rows whose potential it may lower, by float32 distances and their

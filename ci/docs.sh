@@ -7,4 +7,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 ensure_env docs
 cd "$ROOT"
+export PATH="$VENV/bin:$PATH" # the tour calls kmeans-xp
 exec "$VENV/bin/python" -m sphinx --fail-on-warning --keep-going -j auto "$@" docs docs/_build/html

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-import kmeans_xp
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # our directives; the benchmarks they read
+
+import kmeans_xp  # noqa: E402
 
 project = "kmeans_xp"
 author = "kmeans_xp contributors"
@@ -10,20 +16,29 @@ project_copyright = author
 version = release = kmeans_xp.__version__
 
 extensions = [
-    "myst_parser",
+    "benchmark_tables",
+    "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "examples"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+# The gallery's notebooks are downloads; its pages are made from the scripts.
+exclude_patterns = ["_build", "examples", "gallery/*.ipynb"]
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
 root_doc = "index"
 
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc's sections say it better
 numpydoc_show_class_members = False
 myst_heading_anchors = 3
+
+# The tour is a notebook; it runs when the manual is built.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 
 sphinx_gallery_conf = {
     "examples_dirs": ["examples"],
@@ -38,7 +53,15 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "kmeans_xp"
 html_show_sourcelink = False
-html_theme_options = {"show_toc_level": 2, "navbar_align": "left", "footer_start": ["copyright"]}
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
+html_sidebars = {"*": []}  # pages of one level have no section to navigate
+html_theme_options = {
+    "show_toc_level": 2,
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "footer_start": ["copyright"],
+}
 
 # Links to files of the repository that are no pages of the manual.
 suppress_warnings = ["myst.xref_missing", "config.cache"]

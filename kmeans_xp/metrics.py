@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from array_api_compat import is_array_api_obj
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, take_rows, to_numpy
-from kmeans_xp.grouped import GroupedRows, dispersion, distance_sums
+from kmeans_xp.grouped import CLOSER, GroupedRows, dispersion, distance_sums
 from kmeans_xp.seeding import Words, sample_rows
 from kmeans_xp.validation import as_array, check_count, check_random_state
 
@@ -165,7 +166,7 @@ def davies_bouldin_score(X: Any, labels: Any) -> float:
     n_clusters = len(spread)
     ratios = np.zeros(n_clusters)
     for k in range(n_clusters):
-        far, near = anchors[k] - anchors, offsets[k] - offsets
+        far, near = data.differences(anchors[k], anchors), offsets[k] - offsets
         distance = _norms(far + near)
         distance[distance <= _SAME * (_norms(far) + _norms(offsets) + _norms(offsets[k]))] = np.inf
         ratios[k] = ((spread[k] + spread) / distance).max()
@@ -205,11 +206,11 @@ def calinski_harabasz_score(X: Any, labels: Any) -> float:
     x, values = as_array(X), _label_values(labels)
     _check_length(values, x)
     data = GroupedRows(x, values)
-    anchors, offsets, _, squares = dispersion(data)
+    anchors, offsets, spread, squares = dispersion(data)
     within = float(squares.sum())
-    if within == 0.0:
-        return 1.0
-    centroids = (anchors - anchors[0]) + offsets
+    if within == 0.0:  # by underflow: then the ratio is beyond float64
+        return math.inf if spread.any() else 1.0
+    centroids = data.differences(anchors, anchors[0]) + offsets
     deviations = centroids - np.average(centroids, axis=0, weights=data.counts)
     between = float(data.counts @ np.square(deviations).sum(axis=1))
     n_clusters = len(data.counts)
@@ -245,8 +246,8 @@ def _silhouette(x: Any, labels: np.ndarray, metric: str) -> np.ndarray:
     root = metric in ("euclidean", "l2")
     out = np.empty(len(labels))
 
-    def fill(rows: np.ndarray) -> None:
-        sums = distance_sums(data, rows, root)
+    def fill(rows: np.ndarray, closer: int = 0) -> None:
+        sums = distance_sums(data, rows, root, closer)
         own = data.codes[rows]
         every = np.arange(len(rows))
         inside = sums[every, own] / np.maximum(data.counts[own] - 1, 1)
@@ -254,8 +255,10 @@ def _silhouette(x: Any, labels: np.ndarray, metric: str) -> np.ndarray:
         sums[every, own] = np.inf
         outside = sums.min(axis=1)
         larger = np.maximum(inside, outside)
-        larger[larger == 0] = 1.0  # all these rows are equal
-        out[rows] = np.where(data.counts[own] > 1, (outside - inside) / larger, 0.0)
+        out[rows] = (outside - inside) / np.where(larger == 0, 1.0, larger)
+        out[rows[data.counts[own] == 1]] = 0.0
+        for some in data.close(rows, larger, root, closer):
+            fill(some, closer + CLOSER)
 
     with data.backend.session():
         data.backend.map(fill, data.clusters())
@@ -263,4 +266,6 @@ def _silhouette(x: Any, labels: np.ndarray, metric: str) -> np.ndarray:
 
 
 def _norms(vectors: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.square(vectors).sum(axis=-1))
+    size = np.abs(vectors).max(axis=-1, keepdims=True)
+    size[size == 0] = 1.0
+    return np.sqrt(np.square(vectors / size).sum(axis=-1)) * size[..., 0]  # no underflow

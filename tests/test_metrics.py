@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
 import tracemalloc
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -253,3 +255,87 @@ def test_bad_options(options, error, message):
     X = np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 0.0], [3.0, 3.0], [4.0, 1.0]])
     with pytest.raises(error, match=message):
         metrics.silhouette_score(X, [0, 1, 0, 1, 1], **options)
+
+
+# ---- a spread far below the offset
+
+
+def exact_scores(X, labels, power=1):
+    """Silhouettes (of distances to this power) and Davies-Bouldin, by definition, to 900 digits."""
+    with decimal.localcontext() as context:
+        context.prec, context.Emin, context.Emax = 900, -(10**6), 10**6
+        rows = [[Decimal(v) for v in row] for row in X.tolist()]
+
+        def distance(a, b):
+            square = sum(((u - v) ** 2 for u, v in zip(a, b, strict=True)), Decimal(0))
+            return square if power == 2 else square.sqrt()
+
+        clusters = {k: [r for r, own in zip(rows, labels, strict=True) if own == k] for k in labels}
+        silhouettes = []
+        for row, own in zip(rows, labels, strict=True):
+            sums = {k: sum(distance(row, o) for o in c) for k, c in clusters.items()}
+            inside = sums.pop(own) / (len(clusters[own]) - 1)
+            outside = min(s / len(clusters[k]) for k, s in sums.items())
+            larger = max(inside, outside)
+            silhouettes.append(float((outside - inside) / larger) if larger else 0.0)
+        middle = {k: [sum(v) / len(c) for v in zip(*c, strict=True)] for k, c in clusters.items()}
+        spread = {k: sum(distance(r, middle[k]) for r in c) / len(c) for k, c in clusters.items()}
+        ratios = [
+            max((spread[i] + spread[k]) / distance(middle[i], middle[k]) for i in middle if i != k)
+            for k in middle
+        ]
+        return np.array(silhouettes), float(sum(ratios) / len(ratios))
+
+
+def nested(kind):
+    """Rows in four clusters of 5 whose spread is far below something else in the data."""
+    tiny = datasets.integers(7, (20, 2), 50) + 1.0
+    labels = np.arange(20) % 4
+    tiny[:, 0] += 40 * labels
+    if kind == "constant feature":  # 1e200 in all rows
+        return np.column_stack([tiny * 1e-100, np.full(20, 1e200)]), labels
+    if kind == "subnormal":
+        return np.column_stack([tiny * 5e-324, np.full(20, 1e-10)]), labels
+    if kind == "one cluster far away":
+        tiny[labels == 3] = (tiny * 1e190)[labels == 3]
+        return tiny * 1e-180, labels
+    # each pair of clusters in a scale of its own
+    return tiny * np.array([1e-270, 1e-270, 1e-10, 1e300])[labels, None], labels
+
+
+@pytest.mark.parametrize(
+    "kind", ["constant feature", "subnormal", "one cluster far away", "scales"]
+)
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
+def test_a_spread_far_below_the_offset(kind, metric, backend):
+    X, labels = nested(kind)
+    silhouettes, ratio = exact_scores(X, labels, 2 if metric == "sqeuclidean" else 1)
+    close(metrics.silhouette_samples(X, labels, metric=metric), silhouettes, 1e-12)
+    if metric == "euclidean" and kind != "scales":
+        assert metrics.davies_bouldin_score(X, labels) == pytest.approx(ratio, rel=1e-12)
+
+
+def test_directions_that_differ_little():
+    """Nearly equal directions: 1 − cosine is far below what float64 resolves next to 1."""
+    angles = (datasets.integers(7, 20, 50) + 60.0 * (np.arange(20) % 3)) * 1e-200
+    X = np.column_stack([np.full(20, 3.0), 3.0 * angles])
+    labels = np.arange(20) % 3
+    expected, _ = exact_scores(angles[:, None], labels, 2)
+    close(metrics.silhouette_samples(X, labels, metric="cosine"), expected, 1e-12)
+
+
+def test_calinski_harabasz_of_a_spread_far_below_the_offset():
+    X, labels = nested("constant feature")
+    expected = metrics.calinski_harabasz_score(X[:, :2] * 2.0**300, labels)
+    assert metrics.calinski_harabasz_score(X, labels) == pytest.approx(expected, rel=1e-12)
+    X, labels = nested("scales")
+    X[labels == 3] = 1e300
+    assert metrics.calinski_harabasz_score(X, labels) == np.inf
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_spread_far_below_the_offset_in_every_library(name, library):
+    X = np.column_stack([nested("constant feature")[0][:, :2] * 1e70, np.full(20, 1e30)])
+    X, labels = X.astype(np.float32), np.arange(20) % 4
+    expected = getattr(sk, name)(X[:, :2].astype("f8") * 2.0**100, labels)
+    assert getattr(metrics, name)(library.asarray(X), labels) == pytest.approx(expected, rel=1e-10)

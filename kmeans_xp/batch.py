@@ -65,13 +65,14 @@ def kmeans_batch(
         Called with the number of problems that were finished.
     """
     clusters = check_numbers_of_clusters(n_clusters, problems)
-    check_init_name(init)
+    init = check_init_name(init)
     named = isinstance(init, str) or callable(init)
     given = init if named else check_init(init, clusters, problems)
     settings = _Settings(given, n_init, max_iter, tol)
     out = _Out(problems, clusters)
     seeds = None if not named else batch_seeds(random_state, len(problems))
-    solver = tiny_solver(problems.x) if tiny and problems.w is None and not callable(init) else None
+    compiled = not named or (isinstance(init, str) and init in ("k-means++", "random"))
+    solver = tiny_solver(problems.x) if tiny and problems.w is None and compiled else None
     left = np.arange(len(problems))
     if solver is not None:
         left = _fit_tiny(solver, problems, clusters, settings, seeds, out)

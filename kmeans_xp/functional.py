@@ -27,10 +27,12 @@ from kmeans_xp.validation import (
     check_algorithm,
     check_count,
     check_device,
+    check_init_name,
     check_init_size,
     check_metric,
     check_n_clusters,
     check_n_init,
+    check_oversampling_factor,
     check_random_state,
     check_tol,
     check_weights,
@@ -45,6 +47,7 @@ def kmeans(
     *,
     init: Any = "k-means++",
     init_size: int | str = "auto",
+    oversampling_factor: float = 2.0,
     n_init: int | str = "auto",
     max_iter: int = 300,
     tol: float = 1e-4,
@@ -76,14 +79,17 @@ def kmeans(
         dense. A `stream` gives rows that need not fit in memory.
     n_clusters : int, default 8
         Number of clusters K, 1 <= K <= N. A batch takes one for all or one a problem.
-    init : {"k-means++", "random"}, array of shape (K, D), or callable
-        Where the centroids start: greedy k-means++ (Arthur & Vassilvitskii 2007), rows drawn
-        without replacement, given centroids (any namespace and real dtype), or the outcome of
-        ``init(X, n_clusters, random_state=RandomState)``. Arrays of shape (B, K, D) give every
-        problem of a batch its own.
+    init : {"k-means++", "k-means||", "random"}, array of shape (K, D), or callable
+        Where the centroids start: greedy k-means++ (Arthur & Vassilvitskii 2007), k-means|| (also
+        "scalable-k-means++": Bahmani et al. 2012), which needs a few passes over the rows however
+        many clusters there are, rows drawn without replacement, given centroids (any namespace and
+        real dtype), or the outcome of ``init(X, n_clusters, random_state=RandomState)``. Arrays of
+        shape (B, K, D) give every problem of a batch its own.
     init_size : int or "auto", default "auto"
-        Rows k-means++ looks at. "auto": all up to 2**20, beyond that max(2**20, 256 * K) drawn
-        ones.
+        Rows that k-means++ and k-means|| look at. "auto": for k-means++ all up to 2**20, beyond
+        that max(2**20, 256 * K) drawn ones; for k-means|| all.
+    oversampling_factor : float, default 2.0
+        k-means|| draws this many candidates a cluster in each round.
     n_init : int or "auto", default "auto"
         Starts to make; the one of lowest inertia is returned. "auto": 10 for "random" and
         callables, else 1.
@@ -144,6 +150,9 @@ def kmeans(
     ----------
     S. P. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982).
 
+    B. Bahmani, B. Moseley, A. Vattani, R. Kumar, S. Vassilvitskii, "Scalable k-means++", PVLDB 5
+    (2012).
+
     I. S. Dhillon, D. S. Modha, "Concept decompositions for large sparse text data using
     clustering", Machine Learning 42 (2001).
 
@@ -169,6 +178,7 @@ def kmeans(
             progress,
             init=init,
             init_size=init_size,
+            oversampling_factor=oversampling_factor,
             n_init=n_init,
             max_iter=max_iter,
             tol=tol,
@@ -184,7 +194,7 @@ def kmeans(
     algorithm = check_algorithm(algorithm)
     check_device(device)
     measure = check_metric(metric)
-    start = Start(x, init, n_clusters, init_size, measure)
+    start = Start(x, init, n_clusters, init_size, measure, oversampling_factor)
     n_starts = check_n_init(n_init, init)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
@@ -202,12 +212,14 @@ def kmeans(
             return fitted
     blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
     words = words or Words(random_state)
-    given = init if start.given is None else start.given
+    given = start.name or (start.init if start.given is None else start.given)
     parameters = {
         **described(given, random_state),
         **dict(n_clusters=n_clusters, init_size=init_size, n_init=n_starts),
         **dict(max_iter=max_iter, tol=tol, metric=metric),
     }
+    if start.name == "k-means||":
+        parameters["oversampling_factor"] = start.oversampling_factor
     watches = functools.partial(
         Watch,
         blocks,
@@ -228,7 +240,8 @@ def kmeans(
 
 def _tiny_solver(x: Any, start: Start) -> TinySolver | None:
     """What fits x in one compiled call, if it is small enough and starts in a plain way."""
-    plain = not callable(start.init) and start.init_size == "auto" and not start.metric.spherical
+    known = start.given is not None or start.name in ("k-means++", "random")
+    plain = known and start.init_size == "auto" and not start.metric.spherical
     return solver_for_one(x, start.n_clusters) if plain else None
 
 
@@ -318,7 +331,8 @@ def _kmeans_batch(
     max_iter, tol = check_count(settings["max_iter"], "max_iter"), check_tol(settings["tol"])
     check_algorithm(settings["algorithm"])
     check_device(settings["device"])
-    init, init_size = settings["init"], settings["init_size"]
+    init, init_size = check_init_name(settings["init"]), settings["init_size"]
+    check_oversampling_factor(settings["oversampling_factor"])
     if not isinstance(init_size, str) or init_size != "auto":
         check_init_size(init_size, int(np.max(np.asarray(n_clusters))))
     settings["n_init"] = check_n_init(settings["n_init"], init)

@@ -51,7 +51,7 @@ class Options:
     Attributes
     ----------
     n_clusters : int, default 8
-    init : {"k-means++", "random"}, array of shape (K, D), or callable
+    init : {"k-means++", "k-means||", "random"}, array of shape (K, D), or callable
     max_iter : int, default 100
         Passes over the data, at most.
     batch_size : int, default 1024
@@ -73,6 +73,8 @@ class Options:
     reassignment_ratio : float, default 0.01
         Clusters with less than this part of the largest weight start anew.
     metric : {"euclidean", "cosine"}
+    oversampling_factor : float, default 2.0
+        Candidates a cluster in each round of k-means||.
     """
 
     n_clusters: int = 8
@@ -88,6 +90,7 @@ class Options:
     n_init: int | str = "auto"
     reassignment_ratio: float = 0.01
     metric: str = "euclidean"
+    oversampling_factor: float = 2.0
 
     def checked(self, x: Any) -> Plan:
         """Check all of them against the data."""
@@ -104,7 +107,8 @@ class Options:
             n_init = _STARTS
         n_batch = min(check_count(self.batch_size, "batch_size"), n_rows)
         size = min(self._start_rows(n_batch), n_rows)
-        start = Start(x, self.init, n_clusters, size, check_metric(self.metric))
+        metric = check_metric(self.metric)
+        start = Start(x, self.init, n_clusters, size, metric, self.oversampling_factor)
         return Plan(start, size, n_batch, n_init)
 
     def _start_rows(self, n_batch: int) -> int:

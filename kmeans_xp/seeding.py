@@ -1,4 +1,4 @@
-"""Where the centroids start: random rows, greedy k-means++, and the integers that decide.
+"""Where the centroids start: random rows, k-means++, k-means||, and the integers that decide.
 
 Randomness is raw 64-bit words of PCG64, whose stream is frozen; every draw is exact integer
 arithmetic (docs/exactness.md, "The start").
@@ -16,10 +16,17 @@ import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype
 from kmeans_xp.blocks.base import Blocks, Potential
+from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
+from kmeans_xp.oversampling import draw_candidates, draws_a_round
 from kmeans_xp.streams import is_stream
-from kmeans_xp.validation import check_centroids, check_init_name, check_init_size
+from kmeans_xp.validation import (
+    check_centroids,
+    check_init_name,
+    check_init_size,
+    check_oversampling_factor,
+)
 
 __all__ = [
     "MiniBatchSampler",
@@ -28,6 +35,7 @@ __all__ = [
     "Words",
     "batch_seeds",
     "most_words",
+    "parallel",
     "plus_plus",
     "random_rows",
     "sample_rows",
@@ -269,20 +277,59 @@ def plus_plus(
         Rows of the data.
     """
     limit = max(_INIT_ROWS, _ROWS_A_CLUSTER * n_clusters) if init_size == "auto" else int(init_size)
-    weights = blocks.weights()
     if trials is None:
         trials = 2 + int(math.log(n_clusters))  # ln k is never near an integer, except ln 1
-    if limit >= blocks.n_rows:
-        potential = blocks.potential()
-        rows = _plus_plus_rows(potential, blocks.n_rows, weights, n_clusters, words, trials)
-    else:
-        chosen = sample_rows(blocks.n_rows, limit, words)
-        part = None if weights is None else weights[chosen]
-        if part is not None and not part.any():
-            part = None  # as if they had no weights
-        potential = blocks.potential(chosen, weighted=part is not None)
-        rows = chosen[_plus_plus_rows(potential, limit, part, n_clusters, words, trials)]
+    chosen, weights = _looked_at(blocks, limit, words)
+    n_rows = blocks.n_rows if chosen is None else len(chosen)
+    potential = blocks.potential(chosen, weighted=weights is not None)
+    rows = _plus_plus_rows(potential, n_rows, weights, n_clusters, words, trials)
+    rows = rows if chosen is None else chosen[rows]
     return blocks.rows(rows), rows
+
+
+def _looked_at(
+    blocks: Blocks, limit: int, words: Words
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Rows that a start looks at (None: all), drawn if there are more than `limit`; their weights,
+    None where none counts.
+    """
+    weights = blocks.weights()
+    if limit >= blocks.n_rows:
+        return None, weights
+    chosen = sample_rows(blocks.n_rows, limit, words)
+    part = None if weights is None else weights[chosen]
+    return chosen, part if part is not None and part.any() else None
+
+
+def parallel(
+    blocks: Blocks,
+    n_clusters: int,
+    words: Words,
+    factor: float = 2.0,
+    init_size: int | str = "auto",
+) -> np.ndarray:
+    """Centroids of k-means||: greedy k-means++ on candidates drawn many at a time, in few passes.
+
+    B. Bahmani et al., "Scalable k-means++", PVLDB 5 (2012). With `init_size` "auto" all rows count.
+
+    Returns
+    -------
+    centroids : ndarray, shape (n_clusters, D)
+        On the host.
+    """
+    limit = blocks.n_rows if init_size == "auto" else int(init_size)
+    chosen, weights = _looked_at(blocks, limit, words)
+    n_rows = blocks.n_rows if chosen is None else len(chosen)
+    potential = blocks.oversampling(chosen, weighted=weights is not None)
+    first = RowSampler(n_rows, weights).draw(words)
+    drawn = draw_candidates(
+        potential, first, draws_a_round(factor, n_clusters), n_clusters, words.below
+    )
+    shares = potential.shares(drawn)
+    candidates = blocks.rows(drawn if chosen is None else chosen[drawn])
+    pool = open_blocks(candidates, shares, blocks.dtype)  # Euclidean, among directions too
+    with pool.session():
+        return plus_plus(pool, n_clusters, words, len(candidates))[0]
 
 
 def _plus_plus_rows(
@@ -323,6 +370,8 @@ class Start:
     n_clusters : int
     init_size : int or "auto"
     metric : Metric
+    oversampling_factor : float
+        Of k-means||.
 
     Raises
     ------
@@ -337,11 +386,14 @@ class Start:
         n_clusters: int,
         init_size: Any,
         metric: Metric = EUCLIDEAN,
+        oversampling_factor: Any = 2.0,
     ) -> None:
-        self.x, self.init, self.n_clusters, self.metric = x, init, n_clusters, metric
+        self.x, self.n_clusters, self.metric = x, n_clusters, metric
         self.init_size = check_init_size(init_size, n_clusters)
+        self.oversampling_factor = check_oversampling_factor(oversampling_factor)
         self.given: np.ndarray | None = None
-        check_init_name(init)
+        self.init = check_init_name(init)
+        self.name = self.init if isinstance(self.init, str) else None
         if callable(init) and is_stream(x):
             raise TypeError("init must not be a callable for a stream: it would need all rows")
         if not isinstance(init, str) and not callable(init):
@@ -363,6 +415,9 @@ class Start:
             return self._checked(
                 self.init(self.x if x is None else x, self.n_clusters, random_state=state)
             )
-        if self.init == "random":
+        if self.name == "random":
             return blocks.rows(random_rows(blocks, self.n_clusters, words))
+        if self.name == "k-means||":
+            factor = self.oversampling_factor
+            return parallel(blocks, self.n_clusters, words, factor, self.init_size)
         return plus_plus(blocks, self.n_clusters, words, self.init_size)[0]

@@ -31,6 +31,7 @@ __all__ = [
     "check_metric",
     "check_n_clusters",
     "check_n_init",
+    "check_oversampling_factor",
     "check_random_state",
     "check_tol",
     "check_weights",
@@ -39,7 +40,10 @@ __all__ = [
 ]
 
 ALGORITHMS = ("auto", "lloyd", "hamerly", "elkan")
-INITS = ("k-means++", "random")
+INITS = ("k-means++", "k-means||", "random")
+_ALIASES = {"scalable-k-means++": "k-means||"}
+#: all of them
+INIT_NAMES = (*INITS, *_ALIASES)
 
 
 def outside() -> int:
@@ -271,11 +275,23 @@ def check_n_init(value: Any, init: Any, auto: int = 10) -> int:
     return n_starts
 
 
-def check_init_name(init: Any) -> None:
-    """Refuse an unknown name of a start."""
-    if isinstance(init, str) and init not in INITS:
+def check_init_name(init: Any) -> Any:
+    """Return a start by its own name; refuse an unknown name."""
+    if not isinstance(init, str):
+        return init
+    name = _ALIASES.get(init, init)
+    if name not in INITS:
         names = ", ".join(map(repr, INITS))
         raise ValueError(f"init must be {names}, an array or a callable, got {init!r}")
+    return name
+
+
+def check_oversampling_factor(value: Any) -> float:
+    """Return the draws a round and cluster of k-means||: finite and positive."""
+    factor = check_tol(value, "oversampling_factor")
+    if factor == 0:
+        raise ValueError(f"oversampling_factor must be above 0, got {value!r}")
+    return factor
 
 
 def check_init_size(value: Any, n_clusters: int) -> int | str:

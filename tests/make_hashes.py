@@ -83,6 +83,14 @@ SMALL += [
         ("huge", "float64", "random", "float64"),
     ]
 ]
+SMALL += [
+    Case(kind, dtype, "k-means||", weights, metric=metric)
+    for kind, dtype, weights, metric in [
+        ("blobs", "float32", None, "euclidean"),
+        ("duplicates", "float64", "float64", "euclidean"),
+        ("decades", "float32", "integer", "cosine"),
+    ]
+]
 LARGE = [
     Case(kind, dtype, init, weights, n=9000, d=4, k=5, seed=1)
     for kind, dtype in [("uniform", "float32"), ("offset", "float64")]

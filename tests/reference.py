@@ -283,6 +283,57 @@ def plus_plus_rows(
     return chosen
 
 
+def parallel_candidates(
+    rows, weights, n_clusters: int, words: Words, least: Fraction, factor
+) -> list[int]:
+    """The rows that k-means|| draws, in increasing order."""
+    draws = math.ceil(Fraction(factor) * n_clusters)
+    chosen = {draw(words, integers(weights, scale_of(weights)))}
+    rounds = 0
+    while rounds < 5 or len(chosen) < n_clusters:
+        nearest_ones = squared_distances(rows, [rows[i] for i in sorted(chosen)])
+        products = [w * min(d) for w, d in zip(weights, nearest_ones, strict=True)]
+        p = [rn12(v) if v >= least else Fraction(0) for v in products]
+        if max(p) == 0:
+            break
+        q = integers(p, scale_of(p))
+        chosen |= {draw(words, q) for _ in range(draws)}
+        rounds += 1
+    return sorted(chosen)
+
+
+def kmeans_parallel(
+    X,
+    n_clusters,
+    *,
+    init_size="auto",
+    sample_weight=None,
+    words: Words,
+    oversampling_factor=2.0,
+    metric="euclidean",
+):
+    """The indices of the rows that k-means|| chooses."""
+    rows, weights = data(X, metric), as_weights(sample_weight, len(X))
+    least, unit = cutoff(rows), Fraction(1)
+    seen = sampled_rows(len(rows), len(rows) if init_size == "auto" else init_size, words)
+    some, some_weights = [rows[i] for i in seen], [weights[i] for i in seen]
+    if not any(some_weights):
+        some_weights = as_weights(None, len(some))
+    elif sample_weight is not None:
+        unit = Fraction(2) ** exponent(max(weights))
+    drawn = parallel_candidates(
+        some, some_weights, n_clusters, words, least * unit, oversampling_factor
+    )
+    candidates = [some[i] for i in drawn]
+    shares = [Fraction(0)] * len(drawn)
+    for k, w in zip(nearest(squared_distances(some, candidates)), some_weights, strict=True):
+        shares[k] += w / unit
+    shares = [rounded(v, *FORMATS["float64"]) for v in shares]
+    least = cutoff(candidates) * Fraction(2) ** exponent(max(shares))
+    chosen = plus_plus_rows(candidates, shares, n_clusters, words, least)
+    return [seen[drawn[i]] for i in chosen]
+
+
 def sampled_rows(n: int, size: int, words: Words) -> list[int]:
     if size >= n:
         return list(range(n))
@@ -348,6 +399,7 @@ def kmeans(
     sample_weight=None,
     random_state=0,
     metric="euclidean",
+    oversampling_factor=2.0,
 ) -> Result:
     rows, weights = data(X, metric), as_weights(sample_weight, len(X))
     dtype = centroid_dtype(X.dtype)
@@ -366,7 +418,10 @@ def kmeans(
             start = [rows[i] for i in random_rows(weights, n_clusters, words)]
         else:
             options = {"init_size": init_size, "sample_weight": sample_weight, "metric": metric}
-            start = [rows[i] for i in kmeans_plusplus(X, n_clusters, words=words, **options)]
+            choose = kmeans_plusplus
+            if init == "k-means||":
+                choose, options["oversampling_factor"] = kmeans_parallel, oversampling_factor
+            start = [rows[i] for i in choose(X, n_clusters, words=words, **options)]
         result = lloyd(rows, weights, start, dtype, max_iter, tol, metric)
         if best is None or result.inertia < best.inertia:
             best = result

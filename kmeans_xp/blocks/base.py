@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Blocks", "Potential", "Step"]
+__all__ = ["Blocks", "Oversampling", "Potential", "Step"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,27 @@ class Potential(Protocol):
 
     def accept(self, row: int) -> None:
         """Add a centre."""
+
+
+class Oversampling(Protocol):
+    """The same potentials for k-means||, whose centres come many at a time."""
+
+    def start(self, row: int) -> None:
+        """Make p the potentials with this row as the only centre."""
+
+    def total(self) -> int:
+        """Exact Σ q of the current potentials; 0 if all are zero."""
+
+    def locate(self, targets: list[int]) -> list[int]:
+        """For each target r the first row whose running sum of q exceeds r."""
+
+    def accept_all(self, rows: np.ndarray) -> None:
+        """Add centres, in one pass over the rows."""
+
+    def shares(self, rows: np.ndarray) -> np.ndarray:
+        """For each of these centres the weight of the rows nearest to it (|x − c|², ties to the
+        first): rn of the real Σ w·2^−W, float64.
+        """
 
 
 class Blocks(Protocol):
@@ -128,3 +149,6 @@ class Blocks(Protocol):
 
         ``weighted=False`` leaves the weights out.
         """
+
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||, as `potential`; all rows are passed over, never gathered."""

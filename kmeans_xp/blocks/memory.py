@@ -11,7 +11,7 @@ from kmeans_xp.assignment import choose_frame
 from kmeans_xp.backends import backend_for
 from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.backends.cpu import NumpyBackend
-from kmeans_xp.blocks.base import Potential
+from kmeans_xp.blocks.base import Oversampling, Potential
 from kmeans_xp.blocks.common import Common, Far, rows_a_sum, sample_step
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.blocks.rows import RowBlocks
@@ -89,6 +89,10 @@ class MemoryBlocks(RowBlocks):
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
         return self.part.potential(rows, weighted)
+
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||, as `potential`; all rows are passed over, never gathered."""
+        return self.part.oversampling(rows, weighted)
 
     def distances(self, centroids: np.ndarray) -> np.ndarray:
         """Distances of all rows to all centroids on the host, in their dtype."""

@@ -4,7 +4,7 @@ of a row in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from kmeans_xp.backends.records import Swept, Task
 from kmeans_xp.blocks.base import Potential
 from kmeans_xp.blocks.common import Common, Far
 from kmeans_xp.blocks.compiled_potential import host_potential
+from kmeans_xp.blocks.oversampling import HostOversampling
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.potentials import rounded_products
 from kmeans_xp.exact.sums import ClusterSums
@@ -351,6 +352,23 @@ class Part:
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
         return host_potential(self, rows, weighted)
+
+    def oversampling(
+        self, rows: np.ndarray | None = None, weighted: bool = True
+    ) -> HostOversampling:
+        """Potentials for k-means||, as `potential`."""
+        return HostOversampling(self, rows, weighted)
+
+    def nearest_to(self, points: np.ndarray) -> Callable[[slice | np.ndarray], np.ndarray]:
+        """Return what tells the nearest of some points, by |x − c|², for given rows."""
+        dtype, norms = self.common.dtype, self.row_norms()
+        centers = prepare(points, self.common.frame, self.backend.input_unit)
+
+        def nearest(rows: slice | np.ndarray) -> np.ndarray:
+            found = assign_rows(self.backend, self.x, rows, norms, centers, dtype, tight=False)
+            return found.labels
+
+        return nearest
 
     def blocks(self, n_clusters: int) -> list[tuple[int, int]]:
         """Row blocks sized for a pass over `n_clusters` centroids."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -57,7 +59,10 @@ class HostPotential:
             return float(self.p[slice(*bounds)].max())
 
         ranges = list(enumerate(self._ranges()))
-        largest = max(self.blocks.backend.map(lambda item: update(*item), ranges))
+        self._rescale(max(self.blocks.backend.map(lambda item: update(*item), ranges)))
+
+    def _rescale(self, largest: float) -> None:
+        """Make integer weights of potentials up to `largest`."""
         self.scale = weight_scale(largest) if largest > 0 else 0
         self.totals = self.blocks.backend.map(
             lambda r: int(integer_weights(self.p[slice(*r)], self.scale).sum()), self._ranges()
@@ -69,16 +74,17 @@ class HostPotential:
 
     def locate(self, targets: list[int]) -> list[int]:
         """For each target the first row whose running sum of q exceeds it."""
-        ranges, found = self._ranges(), []
-        for target in targets:
-            block = 0
-            while target >= self.totals[block]:
-                target -= self.totals[block]
-                block += 1
+        ranges, ends = self._ranges(), list(itertools.accumulate(self.totals))
+        owners = [bisect.bisect_right(ends, target) for target in targets]
+        found = np.empty(len(targets), dtype=np.int64)
+        for block in set(owners):
             lo, hi = ranges[block]
             running = np.cumsum(integer_weights(self.p[lo:hi], self.scale))
-            found.append(lo + int(np.searchsorted(running, target, side="right")))
-        return found
+            before = ends[block] - self.totals[block]
+            mine = [i for i, owner in enumerate(owners) if owner == block]
+            inside = [targets[i] - before for i in mine]
+            found[mine] = lo + np.searchsorted(running, inside, side="right")
+        return found.tolist()
 
     def costs(self, rows: list[int]) -> list[int]:
         """For each row the exact Σ q after adding it as a centre."""
@@ -97,6 +103,10 @@ class HostPotential:
             found = zip(*(lowered for _, lowered in results), strict=True)
             self._tried = {row: list(part) for row, part in zip(rows, found, strict=True)}
         return [self.total() - sum(column) for column in zip(*parts, strict=True)]
+
+    def _places(self, lo: int, hi: int) -> slice | np.ndarray:
+        """Indices in the data of rows lo..hi of those that are chosen."""
+        return slice(lo, hi) if self.chosen is None else self.chosen[lo:hi]
 
     def _ranges(self) -> list[tuple[int, int]]:
         step = self.blocks.backend.block_rows(self.blocks.n_features, 16)
@@ -145,7 +155,7 @@ class HostPotential:
         with np.errstate(all="ignore"):
             points = (centers.astype(np.float64) * frame.scale - frame.center).astype(np.float32)
             sizes = np.einsum("ij,ij->i", points, points)
-            which = slice(lo, hi) if self.chosen is None else self.chosen[lo:hi]
+            which = self._places(lo, hi)
             rows = blocks.backend.frame_rows(blocks.x, which, frame)
             norms = self.norms[which].astype(np.float64)
             near = blocks.backend.cross(rows, -2 * points)[:, : hi - lo] + sizes[:, None]

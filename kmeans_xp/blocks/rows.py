@@ -17,7 +17,7 @@ import numpy as np
 
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.convert import from_numpy, to_numpy
-from kmeans_xp.blocks.base import Potential, Step
+from kmeans_xp.blocks.base import Oversampling, Potential, Step
 from kmeans_xp.blocks.common import Common, Far
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_variance, shift_bounds
@@ -66,6 +66,10 @@ class RowBlocks(ABC):
     @abstractmethod
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
+
+    @abstractmethod
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||, as `potential`; all rows are passed over, never gathered."""
 
     @abstractmethod
     def distances(self, centroids: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from kmeans_xp.backends.records import Frame
 from kmeans_xp.backends.sparse import CsrRows, SparseBackend
-from kmeans_xp.blocks.base import Potential
+from kmeans_xp.blocks.base import Oversampling, Potential
 from kmeans_xp.blocks.common import Common, Far
 from kmeans_xp.blocks.rows import RowBlocks
 from kmeans_xp.blocks.sparse_directions import row_cosines, sparse_directions
 from kmeans_xp.blocks.sparse_distances import far_rows, row_distances
 from kmeans_xp.blocks.sparse_nearest import SparseCenters, upper_norms
-from kmeans_xp.blocks.sparse_potential import SparsePotential
+from kmeans_xp.blocks.sparse_potential import SparseOversampling, SparsePotential
 from kmeans_xp.blocks.sparse_survey import csr_rows, survey_rows
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
@@ -95,6 +95,23 @@ class SparseBlocks(RowBlocks):
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
         return SparsePotential(self, rows, weighted)
+
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||, as `potential`."""
+        return SparseOversampling(self, rows, weighted)
+
+    def nearest_to(self, points: np.ndarray) -> Callable[[slice | np.ndarray], np.ndarray]:
+        """Return what tells the nearest of some points, by |x − c|², for given rows."""
+        exponent = self.safe_exponent(points)
+        scaled, squares = self.scaled(exponent), self.squares_of_rows(exponent)
+        centers = SparseCenters(self.backend, points, exponent, EUCLIDEAN)
+
+        def nearest(rows: slice | np.ndarray) -> np.ndarray:
+            part = scaled.take(rows)
+            sizes = upper_norms(squares[rows], part.counts)
+            return centers.nearest(self.x.take(rows), part, sizes)[0]
+
+        return nearest
 
     def row_norms(self) -> np.ndarray:
         """Upper bounds of the norms of the rows as the float64 passes see them."""

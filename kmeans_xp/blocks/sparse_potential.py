@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kmeans_xp.blocks.oversampling import HostOversampling
 from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.blocks.sparse_distances import exact_products, squared_with_error
 from kmeans_xp.exact.bounds import TINY64
@@ -14,7 +15,7 @@ from kmeans_xp.exact.potentials import certified_products
 if TYPE_CHECKING:
     from kmeans_xp.blocks.sparse import SparseBlocks
 
-__all__ = ["SparsePotential"]
+__all__ = ["SparseOversampling", "SparsePotential"]
 
 
 class SparsePotential(HostPotential):
@@ -34,7 +35,7 @@ class SparsePotential(HostPotential):
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Per centre the rows of lo..hi whose potential it lowers, and their new potentials."""
         blocks, p = self.blocks, self.p[lo:hi]
-        which = slice(lo, hi) if self.chosen is None else self.chosen[lo:hi]
+        which = self._places(lo, hi)
         x = blocks.scaled(self._shift).take(which)
         columns, center_squares = self._prepared(centers)
         products = blocks.backend.products(x, columns)
@@ -81,3 +82,24 @@ class SparsePotential(HostPotential):
         w = None if self.w is None else self.w[rows]
         exponents = self.common.exponent, self.weight_exponent
         return exact_products(blocks.x.take(rows), center, w, *exponents)
+
+
+class SparseOversampling(SparsePotential, HostOversampling):
+    """Likewise, with many centres at a time."""
+
+    def _own(self, lo: int, hi: int, centers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Potentials of rows lo..hi with one centre each; infinite where they lower nothing."""
+        which = self._places(lo, hi)
+        x = self.blocks.scaled(self._shift).take(which)
+        columns, center_squares = self._prepared(centers)
+        each = x.row_of_entries()
+        products = np.bincount(each, x.data * columns[x.indices, labels[each]], hi - lo)
+        squared, error = squared_with_error(
+            products, self.squares[which], center_squares[labels], x.counts, x.shape[1]
+        )
+        values, unsure = self._certified(squared, error, which, self.p[lo:hi])
+        unsure = unsure[np.argsort(labels[unsure], kind="stable")]
+        for some in np.split(unsure, np.flatnonzero(np.diff(labels[unsure])) + 1):
+            if some.size:
+                values[some] = self._exactly(lo + some, centers[labels[some[0]]])
+        return values

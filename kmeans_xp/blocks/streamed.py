@@ -14,9 +14,10 @@ import numpy as np
 from kmeans_xp.assignment import choose_frame
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.cpu import NumpyBackend
-from kmeans_xp.blocks.base import Potential
+from kmeans_xp.blocks.base import Oversampling, Potential
 from kmeans_xp.blocks.common import Common, Far, rows_a_sum, sample_step
 from kmeans_xp.blocks.directions import directions
+from kmeans_xp.blocks.oversampling import HostOversampling
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.blocks.rows import RowBlocks
 from kmeans_xp.blocks.survey import RefusedRowError, Survey, survey, weight_range
@@ -65,8 +66,8 @@ class StreamBlocks(RowBlocks):
 
     # ---- passes
 
-    def _pass(
-        self, visit: Callable[[int, Part], None], wanted: Sequence[int] | None = None
+    def visit(
+        self, call: Callable[[int, Part], None], wanted: Sequence[int] | None = None
     ) -> None:
         """Read blocks and visit them, one after the other, with the number of their first row."""
         for i, block in self.stream.each(wanted):
@@ -75,7 +76,7 @@ class StreamBlocks(RowBlocks):
             try:
                 with self.session():
                     self._first_look(part)
-                    visit(self.stream.bounds[i][0], part)
+                    call(self.stream.bounds[i][0], part)
             finally:
                 part.x = None
 
@@ -104,7 +105,7 @@ class StreamBlocks(RowBlocks):
         def visit(lo: int, part: Part) -> None:
             counts[:] += part.relabel(centroids, centers, sums)
 
-        self._pass(visit, wanted)
+        self.visit(visit, wanted)
         return int(counts[0]), int(counts[1])
 
     # ---- rows
@@ -125,10 +126,18 @@ class StreamBlocks(RowBlocks):
 
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials of rows that are gathered in memory: up to max(2**20, 256·K) of them."""
+        return self._gathered(rows).potential(None, weighted)
+
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||: of all rows in passes, of some in memory."""
+        if rows is None:
+            return _StreamOversampling(self)
+        return self._gathered(rows).oversampling(None, weighted)
+
+    def _gathered(self, rows: np.ndarray | None) -> Part:
         chosen = np.arange(self.n_rows) if rows is None else rows
         w = None if self.w is None else self.w[chosen]
-        part = Part(self.common, self.backend, len(chosen), w, self.rows(chosen))
-        return part.potential(None, weighted)
+        return Part(self.common, self.backend, len(chosen), w, self.rows(chosen))
 
     def distances(self, centroids: np.ndarray) -> np.ndarray:
         """Distances of all rows to all centroids on the host, in their dtype."""
@@ -137,7 +146,7 @@ class StreamBlocks(RowBlocks):
         def visit(lo: int, part: Part) -> None:
             out[lo : lo + part.n_rows] = part.distances(centroids)
 
-        self._pass(visit)
+        self.visit(visit)
         return out
 
     # ---- sums
@@ -145,20 +154,20 @@ class StreamBlocks(RowBlocks):
     def labelled_sums(self, labels: np.ndarray, n_clusters: int) -> ClusterSums:
         """Sums over clusters by labels given on the host."""
         sums = self.common.cluster_sums(n_clusters)
-        self._pass(lambda lo, part: part.add_labelled(sums, labels[lo : lo + part.n_rows]))
+        self.visit(lambda lo, part: part.add_labelled(sums, labels[lo : lo + part.n_rows]))
         return sums
 
     def column_sums(self) -> ClusterSums:
         """Unweighted sums over all rows as one cluster."""
         sums = self.common.column_sums()
-        self._pass(lambda lo, part: part.add_columns(sums))
+        self.visit(lambda lo, part: part.add_columns(sums))
         return sums
 
     def measure_squares(self, weighted: bool) -> Dyadic:
         """Exact Σ w|x|² (or Σ |x|²) over all rows; parts know theirs after the first pass."""
         left = [i for i, part in enumerate(self._parts) if not part.measured(weighted)]
         if left:
-            self._pass(lambda lo, part: None, left)
+            self.visit(lambda lo, part: None, left)
         return sum((part.squares(weighted) for part in self._parts), Dyadic())
 
     def farthest(self, centroids: np.ndarray, count: int) -> Far:
@@ -168,7 +177,7 @@ class StreamBlocks(RowBlocks):
         def visit(lo: int, part: Part) -> None:
             best[:] = [Far.best([*best, part.farthest(centroids, count).moved(lo)], count)]
 
-        self._pass(visit)
+        self.visit(visit)
         return best[0]
 
     def add(self, sums: ClusterSums, rows: np.ndarray, labels: np.ndarray, sign: int) -> None:
@@ -176,6 +185,42 @@ class StreamBlocks(RowBlocks):
         x = self.rows(rows)
         w = None if self.w is None else self.w[rows]
         self.backend.cluster_sums(x, np.arange(len(x)), w, labels, sums, sign)
+
+
+class _StreamOversampling(HostOversampling):
+    """Potentials of all rows of a stream, in passes: what stays in memory is 8 bytes a row."""
+
+    blocks: Any
+
+    def __init__(self, whole: StreamBlocks) -> None:
+        self.blocks, self.common, self.chosen, self.w = whole, whole.common, None, whole.w
+        self.weight_exponent = 0 if self.w is None else self.common.grid.weight_exponent
+        self.p = np.empty(whole.n_rows)
+        self._tried = {}
+
+    def accept(self, row: int) -> None:
+        """Add a centre."""
+        self.accept_all(np.asarray([row]))
+
+    def lower(self, centers: np.ndarray) -> None:
+        """Lower the potentials by new centres; totals and scale stay behind."""
+
+        def call(lo: int, part: Part) -> None:
+            one = part.oversampling()
+            one.p = self.p[lo : lo + part.n_rows]
+            one.lower(centers)
+
+        self.blocks.visit(call)
+
+    def nearest(self, centers: np.ndarray) -> np.ndarray:
+        """Which of these centres is nearest to each row."""
+        labels = np.empty(len(self.p), dtype=np.int32)
+
+        def call(lo: int, part: Part) -> None:
+            labels[lo : lo + part.n_rows] = part.oversampling().nearest(centers)
+
+        self.blocks.visit(call)
+        return labels
 
 
 def _look(

@@ -12,6 +12,7 @@ from kmeans_xp.cli.app import CommandError, app, guarded, note
 from kmeans_xp.cli.report import print_fit
 from kmeans_xp.cli.results import check_out, draw, save
 from kmeans_xp.cli.rows import cluster, read_rows
+from kmeans_xp.validation import INIT_NAMES
 
 __all__ = ["fit"]
 
@@ -81,6 +82,6 @@ def _with_option(message: str, init: str, weights: Path | None) -> str:
     """Name the option and the file behind an argument of `kmeans`."""
     if weights is not None and message.startswith("sample_weight"):
         return f"--weights {weights}: {message}"
-    if message.startswith("init") and init not in ("k-means++", "random"):
+    if message.startswith("init") and init not in INIT_NAMES:
         return f"--init {init}: {message}"
     return message

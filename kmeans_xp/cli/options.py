@@ -14,6 +14,7 @@ import typer
 
 from kmeans_xp.cli.app import CommandError, need, note, sentence
 from kmeans_xp.io import SUFFIXES, read_array
+from kmeans_xp.validation import INIT_NAMES
 
 __all__ = [
     "ArrayOption",
@@ -110,7 +111,7 @@ DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
 MetricOption = Annotated[Metric, typer.Option(help="What near means; cosine is spherical k-means.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 InitOption = Annotated[
-    str, typer.Option(help="k-means++, random, or a file with the first centroids.")
+    str, typer.Option(help="k-means++, k-means||, random, or a file with the first centroids.")
 ]
 NInitOption = Annotated[str, typer.Option(help="auto, or how many starts to try.")]
 MaxIterOption = Annotated[int, typer.Option(help="Most iterations of one start.", min=1)]
@@ -148,12 +149,13 @@ def as_progress(wanted: bool | None) -> bool:
 
 def as_init(init: str) -> Any:
     """Return a name of a start, or the centroids in a file."""
-    if init in ("k-means++", "random"):
+    if init in INIT_NAMES:
         return init
     if Path(init).suffix.lower() in SUFFIXES:
         return _read(init, "--init")
     raise typer.BadParameter(
-        f"{init!r} is neither k-means++ nor random nor a file ({KINDS})", param_hint="'--init'"
+        f"{init!r} is no start (k-means++, k-means||, random) and no file ({KINDS})",
+        param_hint="'--init'",
     )
 
 

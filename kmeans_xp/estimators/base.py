@@ -37,7 +37,7 @@ from kmeans_xp.backends.convert import (
 from kmeans_xp.html import clusters_html
 from kmeans_xp.prediction import distances, inertia, predict
 from kmeans_xp.streams import is_stream
-from kmeans_xp.validation import as_array
+from kmeans_xp.validation import INIT_NAMES, as_array
 
 __all__ = ["BaseKMeans"]
 
@@ -54,7 +54,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions({"k-means++", "random"}), callable, "array-like"],
+        "init": [StrOptions(set(INIT_NAMES)), callable, "array-like"],
         "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],

@@ -11,7 +11,7 @@ from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.bisecting import bisect, walk
 from kmeans_xp.estimators.base import BaseKMeans, Interval, StrOptions
 from kmeans_xp.exceptions import warn_of_few_clusters
-from kmeans_xp.validation import ALGORITHMS
+from kmeans_xp.validation import ALGORITHMS, INIT_NAMES
 
 __all__ = ["BisectingKMeans"]
 STRATEGIES = ("biggest_inertia", "largest_cluster")
@@ -28,7 +28,7 @@ class BisectingKMeans(BaseKMeans):
     ----------
     n_clusters : int, default 8
         Number of clusters K.
-    init : {"k-means++", "random"} or callable, default "random"
+    init : {"k-means++", "k-means||", "random"} or callable, default "random"
         Where the two centroids of a split start.
     n_init : int, default 1
         Starts to make for a split.
@@ -83,7 +83,7 @@ class BisectingKMeans(BaseKMeans):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseKMeans._parameter_constraints,
-        "init": [StrOptions({"k-means++", "random"}), callable],
+        "init": [StrOptions(set(INIT_NAMES)), callable],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "copy_x": ["boolean"],
         "algorithm": [StrOptions(set(ALGORITHMS))],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar, Self
 
-from kmeans_xp.estimators.base import BaseKMeans, StrOptions
+from kmeans_xp.estimators.base import BaseKMeans, Interval, StrOptions
 from kmeans_xp.exact.metric import METRICS
 from kmeans_xp.functional import kmeans
 from kmeans_xp.validation import ALGORITHMS
@@ -22,8 +23,9 @@ class KMeans(BaseKMeans):
     ----------
     n_clusters : int, default 8
         Number of clusters K.
-    init : {"k-means++", "random"}, array of shape (K, D), or callable
-        Where the centroids start; called as ``init(X, n_clusters, random_state=...)``.
+    init : {"k-means++", "k-means||", "random"}, array of shape (K, D), or callable
+        Where the centroids start, as for `kmeans`; called as
+        ``init(X, n_clusters, random_state=...)``.
     n_init : int or "auto", default "auto"
         Starts to make; 10 for "random" and callables, else 1, with "auto".
     max_iter : int, default 300
@@ -41,6 +43,8 @@ class KMeans(BaseKMeans):
     metric : {"euclidean", "cosine"}, default "euclidean"
         "cosine" is spherical k-means, as for `kmeans`: rows of zeros are refused, the centroids are
         of length 1, and `transform` gives 1 − cosine.
+    oversampling_factor : float, default 2.0
+        "k-means||" draws this many candidates a cluster in each round.
 
     Attributes
     ----------
@@ -81,6 +85,7 @@ class KMeans(BaseKMeans):
         "copy_x": ["boolean"],
         "algorithm": [StrOptions(set(ALGORITHMS))],
         "metric": [StrOptions(set(METRICS))],
+        "oversampling_factor": [Interval(Real, 0, None, closed="neither")],
     }
 
     _takes_streams = True
@@ -98,6 +103,7 @@ class KMeans(BaseKMeans):
         copy_x: bool = True,
         algorithm: str = "auto",
         metric: str = "euclidean",
+        oversampling_factor: float = 2.0,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -109,6 +115,7 @@ class KMeans(BaseKMeans):
         self.copy_x = copy_x
         self.algorithm = algorithm
         self.metric = metric
+        self.oversampling_factor = oversampling_factor
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X.
@@ -138,6 +145,7 @@ class KMeans(BaseKMeans):
             x,
             self.n_clusters,
             init=self.init,
+            oversampling_factor=self.oversampling_factor,
             n_init=self.n_init,
             max_iter=self.max_iter,
             tol=self.tol,

@@ -25,7 +25,7 @@ class MiniBatchKMeans(BaseKMeans):
     ----------
     n_clusters : int, default 8
         Number of clusters K.
-    init : {"k-means++", "random"}, array of shape (K, D), or callable
+    init : {"k-means++", "k-means||", "random"}, array of shape (K, D), or callable
         Where the centroids start.
     max_iter : int, default 100
         Passes over the data, at most.
@@ -52,6 +52,8 @@ class MiniBatchKMeans(BaseKMeans):
         Clusters with less than this part of the largest weight start anew at drawn rows.
     metric : {"euclidean", "cosine"}, default "euclidean"
         "cosine" is spherical k-means, as for `KMeans`.
+    oversampling_factor : float, default 2.0
+        "k-means||" draws this many candidates a cluster in each round.
 
     Attributes
     ----------
@@ -103,6 +105,7 @@ class MiniBatchKMeans(BaseKMeans):
         "init_size": [Interval(Integral, 1, None, closed="left"), None],
         "reassignment_ratio": [Interval(Real, 0, None, closed="left")],
         "metric": [StrOptions(set(METRICS))],
+        "oversampling_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _array_attributes: ClassVar[tuple[str, ...]] = ("cluster_centers_", "labels_", "counts_")
 
@@ -124,6 +127,7 @@ class MiniBatchKMeans(BaseKMeans):
         n_init: int | str = "auto",
         reassignment_ratio: float = 0.01,
         metric: str = "euclidean",
+        oversampling_factor: float = 2.0,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -138,6 +142,7 @@ class MiniBatchKMeans(BaseKMeans):
         self.n_init = n_init
         self.reassignment_ratio = reassignment_ratio
         self.metric = metric
+        self.oversampling_factor = oversampling_factor
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X by batches drawn from them.

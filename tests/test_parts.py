@@ -15,7 +15,9 @@ from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.metric import METRICS
+from tests import datasets
 from tests.datasets import blobs
+from tests.helpers import check
 
 BOUNDS = [(0, 130), (130, 131), (131, 400)]
 
@@ -106,3 +108,8 @@ def test_sums_may_be_asked_for_once_labels_are_there() -> None:
     whole.assign(handle)
     whole.settle(handle)
     assert whole.inertia(handle) == expected
+
+
+def test_wide_weights_of_narrow_rows() -> None:
+    x, w = datasets.make("blobs", "float32"), datasets.weights("float64", 60)
+    check(x, 5, init="random", sample_weight=w, random_state=3, max_iter=2)

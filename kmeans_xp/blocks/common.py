@@ -75,7 +75,9 @@ class Common:
     @functools.cached_property
     def grid(self) -> Grid:
         """Levels of the exact sums, weighted where the rows are."""
-        narrow = self.dtype == np.float32 and self.weight_dtype in (None, np.float32)
+        # not `in (None, np.float32)`: a NumPy dtype float64 equals None
+        plain = self.weight_dtype is None or self.weight_dtype == np.float32
+        narrow = self.dtype == np.float32 and plain
         return self._grid(self.survey.weight_range, narrow)
 
     def _grid(self, weight_range: tuple[float, float] | None, narrow: bool) -> Grid:

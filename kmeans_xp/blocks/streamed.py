@@ -66,9 +66,7 @@ class StreamBlocks(RowBlocks):
 
     # ---- passes
 
-    def visit(
-        self, call: Callable[[int, Part], None], wanted: Sequence[int] | None = None
-    ) -> None:
+    def visit(self, call: Callable[[int, Part], None], wanted: Sequence[int] | None = None) -> None:
         """Read blocks and visit them, one after the other, with the number of their first row."""
         for i, block in self.stream.each(wanted):
             part = self._parts[i]

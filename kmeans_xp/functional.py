@@ -76,7 +76,8 @@ def kmeans(
         NumPy, CuPy, PyTorch, JAX or any other array-API array; bool, integer (computed as float64),
         float16, bfloat16, float32 or float64. Any memory layout; never modified. Lists and data
         frames become NumPy. SciPy's sparse matrices and arrays are computed as CSR, never made
-        dense. A `stream` gives rows that need not fit in memory.
+        dense; CuPy's (`cupyx.scipy.sparse`) are computed on the host, with results in CuPy. A
+        `stream` gives rows that need not fit in memory.
     n_clusters : int, default 8
         Number of clusters K, 1 <= K <= N. A batch takes one for all or one a problem.
     init : {"k-means++", "k-means||", "random"}, array of shape (K, D), or callable

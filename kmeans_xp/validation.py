@@ -16,7 +16,14 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_
 
 from kmeans_xp.backends import require_cuda
 from kmeans_xp.backends.abilities import has_float64
-from kmeans_xp.backends.convert import is_sparse, namespace_name, to_numpy
+from kmeans_xp.backends.convert import (
+    cupy_sparse_on_host,
+    home,
+    is_cupy_sparse,
+    is_sparse,
+    namespace_name,
+    to_numpy,
+)
 from kmeans_xp.exact.metric import METRICS, Metric
 from kmeans_xp.streams import is_stream
 
@@ -61,7 +68,8 @@ def as_array(
     """Return X as a real array of its own namespace (lists and data frames become NumPy).
 
     It has two dimensions, or three for a batch. bfloat16 becomes float32, which holds it exactly.
-    With `sparse` SciPy's matrices and arrays are let through, as CSR; with `streams` a `Stream`.
+    With `sparse` SciPy's and CuPy's sparse matrices are let through, as SciPy's CSR (results of
+    CuPy's will be CuPy's); with `streams` a `Stream`.
 
     Raises
     ------
@@ -74,18 +82,13 @@ def as_array(
         raise TypeError(
             f"{name} is a masked array; fill or drop what is masked, as {name}.filled(0)"
         )
-    if type(x).__module__.startswith("cupyx."):
-        raise TypeError(
-            f"{name} is a CuPy sparse matrix, which is not supported; pass {name}.get() (computed "
-            f"on the host) or {name}.toarray()"
-        )
     if is_stream(x):
         if not streams:
             raise TypeError(
                 f"{name} is a stream, and this takes arrays alone; kmeans and KMeans take streams"
             )
         return x
-    if is_sparse(x):
+    if is_sparse(x) or is_cupy_sparse(x):
         if not sparse:
             raise TypeError(
                 f"{name} is a sparse matrix, and this takes dense arrays alone; pass "
@@ -129,7 +132,7 @@ def _from_sparse(x: Any, name: str) -> Any:
             f"{name} must hold real numbers (bool, integers, float32 or float64), got dtype "
             f"{x.dtype}; convert it, for example with {name}.astype(float)"
         )
-    return x.tocsr()
+    return cupy_sparse_on_host(x) if is_cupy_sparse(x) else x.tocsr()
 
 
 def _check_shape(x: Any, name: str, n_dims: int) -> None:
@@ -346,7 +349,7 @@ def check_centroids(
     """
     if hasattr(value, "centroids"):
         raise TypeError(f"{name} must be an array, got a result; pass its .centroids")
-    if is_sparse(value):
+    if is_sparse(value) or is_cupy_sparse(value):
         value = value.toarray()
     given = to_numpy(value) if is_array_api_obj(value) else _from_python(value, name)
     if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
@@ -423,8 +426,8 @@ def weights_on_host(value: Any, x: Any) -> np.ndarray:
         raise TypeError(
             f"{name} is in the namespace {here} but X is in {there}; pass NumPy or a {there} array"
         )
-    if not is_sparse(x) and device(value) != device(x):
+    if device(value) != device(home(x)):
         raise TypeError(
-            f"{name} is on device {device(value)} but X is on {device(x)}; move one of them"
+            f"{name} is on device {device(value)} but X is on {device(home(x))}; move one of them"
         )
     return to_numpy(value)

@@ -23,8 +23,11 @@ from kmeans_xp.streams import is_stream
 
 __all__ = [
     "centroid_dtype",
+    "cupy_sparse_on_host",
     "from_numpy",
+    "home",
     "into_namespace",
+    "is_cupy_sparse",
     "is_sparse",
     "namespace_called",
     "namespace_name",
@@ -34,14 +37,14 @@ __all__ = [
     "zero_copy_numpy",
 ]
 
+_HOST = np.empty(0)
+
 
 def namespace_name(x: Any) -> str:
     """Short name of the array library of `x`, for messages."""
     if is_dask_array(x):
         return "dask"
-    if is_sparse(x) or is_stream(x):
-        return "numpy"
-    name: str = array_namespace(x).__name__
+    name: str = array_namespace(home(x)).__name__
     return name.removeprefix("array_api_compat.").split(".")[0]
 
 
@@ -49,6 +52,29 @@ def is_sparse(x: Any) -> bool:
     """Whether x is one of SciPy's sparse matrices or arrays."""
     scipy_sparse = sys.modules.get("scipy.sparse")  # whoever has one has imported it
     return scipy_sparse is not None and bool(scipy_sparse.issparse(x))
+
+
+def is_cupy_sparse(x: Any) -> bool:
+    """Whether x is one of CuPy's sparse matrices."""
+    return type(x).__module__.startswith("cupyx.scipy.sparse")
+
+
+def cupy_sparse_on_host(x: Any) -> Any:
+    """Return CuPy's sparse matrix as SciPy's, in CSR format, with CuPy as its `home`."""
+    from scipy.sparse import csr_matrix
+
+    x = x.tocsr()
+    host = csr_matrix(tuple(to_numpy(part) for part in (x.data, x.indices, x.indptr)), x.shape)
+    host.home = x.data[:0]
+    return host
+
+
+def home(x: Any) -> Any:
+    """Return an array in the namespace and on the device where results for `x` belong.
+
+    That is `x` itself, but for streams and sparse matrices.
+    """
+    return getattr(x, "home", _HOST) if is_sparse(x) or is_stream(x) else x
 
 
 def centroid_dtype(x: Any) -> np.dtype[Any]:
@@ -103,7 +129,8 @@ def zero_copy_numpy(x: Any) -> np.ndarray | None:
 
 def from_numpy(values: np.ndarray, like: Any) -> Any:
     """Bring a NumPy array into the namespace and onto the device of `like`."""
-    if isinstance(like, np.ndarray) or is_sparse(like) or is_stream(like):
+    like = home(like)
+    if isinstance(like, np.ndarray):
         return values
     xp = array_namespace(like)
     values = np.ascontiguousarray(values)

@@ -113,7 +113,8 @@ def _open_sparse(
 ) -> Blocks:
     if device == "cuda":
         raise ValueError(
-            "device='cuda' takes dense arrays, and X is a SciPy sparse matrix; leave device out"
+            "device='cuda' takes dense arrays, and X is sparse, which the host computes; leave "
+            "device out"
         )
     return SparseBlocks(x, w, dtype, metric)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kmeans_xp.backends.convert import home
 from kmeans_xp.backends.records import Frame
 from kmeans_xp.backends.sparse import CsrRows, SparseBackend
 from kmeans_xp.blocks.base import Oversampling, Potential
@@ -71,7 +72,7 @@ class SparseBlocks(RowBlocks):
             Frame(1.0, np.zeros(n_features, dtype=np.float32)),  # zeros must stay zeros
             sum_rows=2,  # values are added one by one: the levels may be wide
         )
-        super().__init__(common, SparseBackend(self.x), w, np.empty(0))
+        super().__init__(common, SparseBackend(self.x), w, home(x))
         self._scaled: tuple[int, CsrRows] = (0, self.x)
         self._squares: tuple[int, np.ndarray] | None = None
 

@@ -28,8 +28,9 @@ except ModuleNotFoundError as error:
     ) from None
 
 from kmeans_xp.backends.convert import (
+    home,
     into_namespace,
-    is_sparse,
+    is_cupy_sparse,
     namespace_called,
     namespace_name,
     to_numpy,
@@ -213,7 +214,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _validate(self, X: Any, *, reset: bool) -> Any:
         """Return X as an array, its features and their names remembered (`reset`) or compared.
 
-        Accepted are arrays of any namespace, SciPy's sparse matrices and arrays (as CSR), and
+        Accepted are arrays of any namespace, SciPy's and CuPy's sparse matrices (as CSR), and
         whatever scikit-learn makes a NumPy array of. Only the shape and the dtype are looked at:
         what computes with X finds NaN and infinity, once.
         """
@@ -221,6 +222,9 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             return X
         if is_stream(X):
             X = as_array(X, streams=self._takes_streams)
+            return validate_data(self, X, reset=reset, skip_check_array=True)
+        if is_cupy_sparse(X):
+            X = as_array(X, sparse=True)
             return validate_data(self, X, reset=reset, skip_check_array=True)
         own = is_array_api_obj(X) and not isinstance(X, np.ndarray | np.generic)
         if isinstance(X, np.ndarray) and X.ndim == 3:
@@ -250,8 +254,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         if type(x) is type(self.cluster_centers_) is np.ndarray:
             return x
         here, there = namespace_name(x), namespace_name(self.cluster_centers_)
-        on_host = is_sparse(x) or is_stream(x)
-        devices = "cpu" if on_host else device_of(x), device_of(self.cluster_centers_)
+        devices = device_of(home(x)), device_of(self.cluster_centers_)
         if here != there or devices[0] != devices[1]:
             where = "" if here == "numpy" else ", device=X.device"
             raise ValueError(

@@ -6,17 +6,25 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from kmeans_xp.backends.convert import centroid_dtype, from_numpy, take_rows, to_numpy
+from kmeans_xp.backends.convert import centroid_dtype, from_numpy, is_sparse, take_rows, to_numpy
 from kmeans_xp.functional import kmeans
 from kmeans_xp.knee import bend, first_gap, knee, speeds_up
 from kmeans_xp.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 from kmeans_xp.seeding import Words, sample_rows
-from kmeans_xp.validation import as_array, check_count, check_n_clusters, check_random_state
+from kmeans_xp.validation import (
+    as_array,
+    check_count,
+    check_metric,
+    check_n_clusters,
+    check_random_state,
+    check_weights,
+)
 
 __all__ = ["KSelection", "select_k"]
 
@@ -28,6 +36,8 @@ _BEST = {
     "davies_bouldin": ("Davies-Bouldin score", min),
     "bic": ("Bayesian information criterion", min),
 }
+# What can be scored where not every criterion has a meaning, or would need X to be made dense.
+_WITH_WEIGHTS, _WITH_COSINE, _OF_SPARSE = ("elbow",), ("elbow", "silhouette"), ("elbow",)
 # Values closer than this are a tie: the scores are not promised to the last bit.
 _TIE = 1e-9
 _MOST_CLUSTERS = 20
@@ -90,6 +100,8 @@ def select_k(
     tol: float = 1e-4,
     sample_size: int | str | None = "auto",
     n_references: int = 20,
+    sample_weight: Any = None,
+    metric: str = "euclidean",
     random_state: Any = None,
     device: str | None = None,
 ) -> KSelection:
@@ -98,7 +110,7 @@ def select_k(
     Parameters
     ----------
     X : array, shape (N, D)
-        Any dense array `kmeans` takes.
+        Any array `kmeans` takes; for SciPy's sparse ones by "elbow" alone.
     k_values : iterable of int, optional
         Numbers of clusters to try, ``range(1, 21)`` (up to N) by default.
     criterion : str or sequence of str, default "elbow"
@@ -115,13 +127,17 @@ def select_k(
           its maximum-likelihood estimate (after Pelleg & Moore 2000).
     n_init, max_iter, tol, device
         As for `kmeans`.
+    sample_weight
+        As for `kmeans`; "elbow" alone has a meaning with weights.
+    metric : {"euclidean", "cosine"}
+        As for `kmeans`; with "cosine" there are "elbow" and "silhouette".
     sample_size : int, None or "auto"
         Rows whose silhouettes are taken: None for all, "auto" for up to 10,000 random ones.
     n_references : int, default 20
         Uniform data sets that "gap" compares with, each clustered into every k.
     random_state : None, int, SeedSequence, RandomState or Generator
         Seed. With an int or a SeedSequence, each line of the table belongs to
-        ``kmeans(X, k, n_init=n_init, random_state=random_state)``.
+        ``kmeans(X, k, n_init=n_init, random_state=random_state)``, weights and metric as given.
 
     Returns
     -------
@@ -143,19 +159,23 @@ def select_k(
     >>> selection.k
     3
     """
-    x = as_array(X)
+    x = as_array(X, sparse=True)
     names = _check_criteria(criterion)
+    check_metric(metric)
+    check_weights(sample_weight, x)
+    _check_meaning(names, is_sparse(x), sample_weight is not None, metric)
     sizes = _check_k_values(k_values, int(x.shape[0]))
     n_references = check_count(n_references, "n_references")
     size = _check_sample_size(sample_size, int(x.shape[0]))
     seed = _seed(random_state)
     options: dict[str, Any] = {"n_init": n_init, "max_iter": max_iter, "tol": tol, "device": device}
+    measure = {"sample_weight": sample_weight, "metric": metric}
 
-    score = _Scores(x, size, seed)
+    score = _Scores(x, size, seed, metric)
     rows = []
     for k in sizes:
         began = time.perf_counter()
-        result = kmeans(x, k, random_state=seed, **options)
+        result = kmeans(x, k, random_state=seed, **options, **measure)
         row = {"k": k, "inertia": result.inertia, "n_iter": result.n_iter}
         row |= {name: score(name, result) for name in names if name not in ("elbow", "gap")}
         rows.append({**row, "seconds": time.perf_counter() - began})
@@ -176,6 +196,25 @@ def _check_criteria(value: Any) -> list[str]:
             f"criterion must be one or several of {', '.join(map(repr, CRITERIA))}, got {value!r}"
         )
     return names
+
+
+def _check_meaning(names: list[str], sparse: bool, weighted: bool, metric: str) -> None:
+    """Refuse criteria that say nothing about such a clustering."""
+    for name in names:
+        if sparse and name not in _OF_SPARSE:
+            raise ValueError(
+                f"criterion {name!r} needs dense rows, and X is a sparse matrix; choose by "
+                "'elbow', or pass X.toarray()"
+            )
+        if weighted and name not in _WITH_WEIGHTS:
+            raise ValueError(
+                f"criterion {name!r} knows no sample_weight; with weights choose by 'elbow'"
+            )
+        if metric == "cosine" and name not in _WITH_COSINE:
+            raise ValueError(
+                f"criterion {name!r} is for metric='euclidean'; with 'cosine' choose by 'elbow' or "
+                "'silhouette'"
+            )
 
 
 def _check_k_values(value: Any, n_rows: int) -> list[int]:
@@ -208,7 +247,8 @@ def _seed(random_state: Any) -> Any:
 class _Scores:
     """Criteria of one clustering of the data."""
 
-    def __init__(self, x: Any, sample_size: int, seed: Any) -> None:
+    def __init__(self, x: Any, sample_size: int, seed: Any, metric: str) -> None:
+        self.metric = metric
         self.x, self.sampled = x, sample_size < x.shape[0]
         self._seed, self._size = seed, sample_size
         self._sample: tuple[Any, np.ndarray] | None = None
@@ -219,12 +259,15 @@ class _Scores:
 
     def silhouette(self, result: Any) -> float:
         if not self.sampled:
-            return _defined(silhouette_score, self.x, to_numpy(result.labels))
+            return self._silhouette(self.x, to_numpy(result.labels))
         if self._sample is None:
             rows = sample_rows(int(self.x.shape[0]), self._size, Words(self._seed))
             self._sample = take_rows(self.x, rows), rows
         some, rows = self._sample
-        return _defined(silhouette_score, some, to_numpy(result.labels)[rows])
+        return self._silhouette(some, to_numpy(result.labels)[rows])
+
+    def _silhouette(self, x: Any, labels: np.ndarray) -> float:
+        return _defined(partial(silhouette_score, metric=self.metric), x, labels)
 
     def calinski_harabasz(self, result: Any) -> float:
         return _defined(calinski_harabasz_score, self.x, to_numpy(result.labels))

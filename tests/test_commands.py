@@ -228,6 +228,7 @@ def test_fit_leaves_a_model_for_python(data, tmp_path, capsys):
         ("--kind", "centroids", "--shape", "1x3", "--standardize"),
         ("--kind", "convergence", "--n-init", "2"),
         ("--kind", "elbow"),
+        ("--kind", "elbow", "--metric", "cosine"),
     ],
 )
 def test_plot(table, tmp_path, options, capsys):
@@ -296,6 +297,24 @@ def test_select_k(data, capsys):
     answer = json.loads(text)
     assert (answer["k"], answer["criterion"]) == (found.k, "elbow")
     assert [row["inertia"] for row in answer["rows"]] == found.to_dict()["inertia"]
+
+
+def test_select_k_with_weights_and_a_metric(data, tmp_path, capsys):
+    weights = np.arange(200) % 5 + 0.5
+    np.save(tmp_path / "w.npy", weights)
+    args = ("select-k", data, "--from", 2, "--to", 4, "--format", "json", "--metric", "cosine")
+    code, text, _ = call(capsys, *args, "--weights", tmp_path / "w.npy")
+    found = select_k(X, range(2, 5), sample_weight=weights, metric="cosine", random_state=0)
+    assert code == 0
+    assert [row["inertia"] for row in json.loads(text)["rows"]] == found.to_dict()["inertia"]
+    code, _, err = call(capsys, *args, "--criterion", "bic")
+    assert code == 1
+    assert "criterion 'bic' is for metric='euclidean'" in err
+    np.save(tmp_path / "w.npy", weights[:3])
+    for command in (args, ("plot", data, "-k", 3, "--kind", "elbow", "-o", tmp_path / "x.png")):
+        code, _, err = call(capsys, *command, "--weights", tmp_path / "w.npy")
+        assert code == 1
+        assert f"--weights {tmp_path / 'w.npy'}: sample_weight must have shape (200,)" in err
 
 
 def test_select_k_of_few_rows(tmp_path, capsys):

@@ -222,9 +222,60 @@ def test_the_table():
     assert "rows" not in repr(chosen)
 
 
+def test_weights_and_metric_are_those_of_the_fits():
+    X, w = groups(3), np.arange(180) % 3 + 0.5
+    for given in ({"sample_weight": w}, {"metric": "cosine"}):
+        chosen = select_k(X + 1, [2, 3, 4], n_init=1, random_state=5, **given)
+        for row in chosen:
+            assert row["inertia"] == kmeans(X + 1, row["k"], random_state=5, **given).inertia
+
+
+def test_weights_count():
+    """Of five groups two hardly weigh anything."""
+    X, w = groups(5), np.where(np.arange(180) % 5 < 3, 1.0, 1e-9)
+    assert select_k(X, range(1, 9), random_state=0).k == 5
+    assert select_k(X, range(1, 9), sample_weight=w, random_state=0).k == 3
+
+
+def test_directions():
+    """Four directions, at lengths that hide them from the Euclidean metric."""
+    angles = (np.arange(160) % 4) * (math.pi / 2) + 0.05 * datasets.bell(3, (160, 1))[:, 0]
+    lengths = 1.0 + np.arange(160) % 23
+    X = lengths[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    chosen = select_k(X, range(2, 9), criterion=["silhouette", "elbow"], metric="cosine", **FAST)
+    assert chosen.k == 4
+    labels = kmeans(X, 4, n_init=2, metric="cosine", random_state=0).labels
+    expected = metrics.silhouette_score(X, labels, metric="cosine")
+    assert chosen.to_dict()["silhouette"][2] == pytest.approx(expected, rel=1e-12)
+    assert select_k(X, range(1, 9), metric="cosine", random_state=0).k == 4
+
+
+def test_sparse_rows_have_the_elbow_of_the_dense_ones():
+    sparse = pytest.importorskip("scipy.sparse")
+    X = np.where(np.abs(groups(3)) < 2, 0, groups(3))
+    expected = select_k(X, range(1, 7), random_state=0)
+    found = select_k(sparse.csr_array(X), range(1, 7), random_state=0)
+    assert (found.k, found.reason) == (expected.k, expected.reason)
+    assert found.to_dict()["inertia"] == expected.to_dict()["inertia"]
+    for name in set(selection.CRITERIA) - {"elbow"}:
+        with pytest.raises(ValueError, match=f"criterion '{name}' needs dense rows"):
+            select_k(sparse.csr_array(X), criterion=["elbow", name])
+
+
+@pytest.mark.parametrize("name", ["calinski_harabasz", "davies_bouldin", "gap", "bic"])
+def test_criteria_that_would_say_nothing(name):
+    with pytest.raises(ValueError, match=f"criterion '{name}' is for metric='euclidean'"):
+        select_k(groups(2), criterion=name, metric="cosine")
+    for other in (name, "silhouette"):
+        with pytest.raises(ValueError, match=f"criterion '{other}' knows no sample_weight"):
+            select_k(groups(2), criterion=["elbow", other], sample_weight=np.ones(180))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"metric": "manhattan"}, ValueError, "metric must be one of"),
+        ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight must have shape \(10,\)"),
         ({"criterion": "knee"}, ValueError, "criterion must be one or several of 'elbow'.*'knee'"),
         ({"criterion": []}, ValueError, "criterion must be one or several"),
         ({"k_values": []}, ValueError, "k_values must hold at least one"),

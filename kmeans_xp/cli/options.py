@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +42,7 @@ __all__ = [
     "as_n_init",
     "as_progress",
     "as_weights",
+    "blaming",
     "columns_of",
 ]
 
@@ -175,6 +178,17 @@ def as_weights(path: Path | None) -> np.ndarray | None:
     array = _read(path, "--weights")
     # A .csv has columns, and one of them is a list of weights.
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+@contextmanager
+def blaming(weights: Path | None) -> Iterator[None]:
+    """Make one line of what a function refuses, and name the file behind its `sample_weight`."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if weights is not None and str(error).startswith("sample_weight"):
+            raise CommandError(f"--weights {weights}: {error}") from error
+        raise CommandError(str(error)) from error
 
 
 def _read(path: str | Path, option: str) -> np.ndarray:

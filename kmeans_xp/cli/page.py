@@ -71,23 +71,17 @@ def report(
     note(f"clustering {' x '.join(map(str, X.shape))} {X.dtype} values")
     kept = rows.preparation
     units = None if kept["scale"] is None else (kept["mean"], kept["scale"])
-    try:
-        with noted():
-            made = cluster_report(
-                X,
-                k,
-                title=title or _title(data),
-                feature_names=rows.names,
-                units=units,
-                details=_details(data, rows, weights),
-                random_state=seed,
-                **choices,
-            )
-    except (TypeError, ValueError) as error:
-        message = str(error)
-        if weights is not None and message.startswith("sample_weight"):
-            message = f"--weights {weights}: {message}"
-        raise CommandError(message) from error
+    with opt.blaming(weights), noted():
+        made = cluster_report(
+            X,
+            k,
+            title=title or _title(data),
+            feature_names=rows.names,
+            units=units,
+            details=_details(data, rows, weights),
+            random_state=seed,
+            **choices,
+        )
     check_converged(made.result)
     made.save(out)
     weighted = choices["sample_weight"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kmeans_xp.cli import options as opt
-from kmeans_xp.cli.app import CommandError, app, guarded, need, note
+from kmeans_xp.cli.app import app, guarded, need, note
 from kmeans_xp.cli.results import write_all
 from kmeans_xp.cli.rows import Rows, cluster, read_rows
 from kmeans_xp.history import History
@@ -49,6 +49,7 @@ def plot(
     columns: opt.ColumnsOption = None,
     array: opt.ArrayOption = None,
     standardize: opt.StandardizeOption = False,
+    weights: opt.WeightsOption = None,
     metric: opt.MetricOption = opt.Metric.EUCLIDEAN,
     seed: opt.SeedOption = 0,
     n_init: opt.NInitOption = "auto",
@@ -67,13 +68,15 @@ def plot(
     options = {
         "n_init": opt.as_n_init(n_init),
         "random_state": seed,
+        "sample_weight": opt.as_weights(weights),
         "metric": str(metric),
         "device": opt.as_device(device),
     }
     panels = 2 if kind is Kind.CONVERGENCE else 1
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots(panels, sharex=True)
-    _draw(kind, rows, n_clusters, form, axes, options)
+    with opt.blaming(weights):
+        _draw(kind, rows, n_clusters, form, axes, options)
     kind_of_file = out.suffix.lower()[1:]
     write_all({out: lambda file: figure.savefig(file, format=kind_of_file, dpi=120)})
     note(f"wrote {out}")
@@ -95,8 +98,6 @@ def _draw(
 
     X = rows.values
     if kind is Kind.ELBOW:
-        if options.pop("metric") != "euclidean":
-            raise CommandError("the elbow is that of --metric euclidean alone")
         found = select_k(X, range(1, min(k, len(X)) + 1), **options)
         note(f"k = {found.k}: {found.reason}")
         displays.ElbowDisplay.from_selection(found, criteria=["inertia"], ax=ax)

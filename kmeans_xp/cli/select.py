@@ -44,6 +44,8 @@ def select_k(
     columns: opt.ColumnsOption = None,
     array: opt.ArrayOption = None,
     standardize: opt.StandardizeOption = False,
+    weights: opt.WeightsOption = None,
+    metric: opt.MetricOption = opt.Metric.EUCLIDEAN,
     seed: opt.SeedOption = 0,
     n_init: opt.NInitOption = "5",
     device: opt.DeviceOption = opt.Device.CPU,
@@ -53,17 +55,21 @@ def select_k(
     if least > most:
         raise typer.BadParameter(f"{most} is less than --from {least}", param_hint="'--to'")
     criteria = [str(one) for one in dict.fromkeys(criterion or [Criterion.ELBOW])]
+    w = opt.as_weights(weights)
     X = read_rows(data, columns, array, standardize).values
     most = min(most, len(X))
     note(f"clustering {' x '.join(map(str, X.shape))} {X.dtype} values, k = {least} to {most}")
-    found = select(
-        X,
-        range(least, most + 1),
-        criterion=criteria,
-        n_init=opt.as_n_init(n_init),
-        random_state=seed,
-        device=opt.as_device(device),
-    )
+    with opt.blaming(weights):
+        found = select(
+            X,
+            range(least, most + 1),
+            criterion=criteria,
+            n_init=opt.as_n_init(n_init),
+            sample_weight=w,
+            metric=str(metric),
+            random_state=seed,
+            device=opt.as_device(device),
+        )
     _print(found, form)
 
 

@@ -36,6 +36,7 @@ from kmeans_xp.validation import (
     check_random_state,
     check_tol,
     check_weights,
+    with_rows_counted,
 )
 
 __all__ = ["kmeans", "kmeans_plusplus"]
@@ -77,7 +78,8 @@ def kmeans(
         float16, bfloat16, float32 or float64. Any memory layout; never modified. Lists and data
         frames become NumPy. SciPy's sparse matrices and arrays are computed as CSR, never made
         dense; CuPy's (`cupyx.scipy.sparse`) are computed on the host, with results in CuPy. A
-        `stream` gives rows that need not fit in memory.
+        `stream` gives rows that need not fit in memory. A Dask array of NumPy or CuPy chunks is
+        computed where its chunks are.
     n_clusters : int, default 8
         Number of clusters K, 1 <= K <= N. A batch takes one for all or one a problem.
     init : {"k-means++", "k-means||", "random"}, array of shape (K, D), or callable
@@ -135,7 +137,8 @@ def kmeans(
         labels (int32), centroids (float32 for float16, bfloat16 and float32 X, else float64),
         inertia, n_iter, converged. A `BatchResult` has one of each a problem, and problem b has
         the bits of ``kmeans(X[b], random_state=seeds[b])`` with
-        ``seeds = numpy.random.SeedSequence(random_state).spawn(B)``.
+        ``seeds = numpy.random.SeedSequence(random_state).spawn(B)``. For a Dask array labels are
+        one too, with its chunks, and centroids are NumPy.
 
     Raises
     ------
@@ -146,6 +149,8 @@ def kmeans(
     -----
     ConvergenceWarning
         If X has fewer distinct rows than `n_clusters`.
+    dask.array.PerformanceWarning
+        If X is a Dask array with several chunks along its features.
 
     References
     ----------
@@ -189,8 +194,8 @@ def kmeans(
             device=device,
             verbose=verbose,
         )
-    x = as_array(X, sparse=True, streams=True)
-    n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
+    x = as_array(X, sparse=True, streams=True, chunked=True)
+    n_clusters = check_n_clusters(n_clusters, x.shape[0])
     max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
     algorithm = check_algorithm(algorithm)
     check_device(device)
@@ -202,6 +207,7 @@ def kmeans(
     check_progress(progress)
     check_random_state(random_state)
     keeper = open_keeper(checkpoint, resume)
+    x = with_rows_counted(x, n_clusters)
     w = check_weights(sample_weight, x)
     watched = callback is not None or progress or verbose or checkpoint or resume
     ordinary = w is None and device is None and algorithm == "auto" and not watched
@@ -415,13 +421,14 @@ def kmeans_plusplus(
     >>> bool((x[indices] == centroids).all())
     True
     """
-    x = as_array(X, sparse=True, streams=True)
-    n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
+    x = as_array(X, sparse=True, streams=True, chunked=True)
+    n_clusters = check_n_clusters(n_clusters, x.shape[0])
     size = check_init_size(init_size, n_clusters)
     if n_local_trials is not None:
         n_local_trials = check_count(n_local_trials, "n_local_trials")
     check_random_state(random_state)
     measure = check_metric(metric)
+    x = with_rows_counted(x, n_clusters)
     w = check_weights(sample_weight, x)
     blocks = open_blocks(x, w, centroid_dtype(x), metric=measure)
     words = Words(random_state)

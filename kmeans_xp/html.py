@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_array_api_obj
+from array_api_compat import is_array_api_obj, is_dask_array
 
 from kmeans_xp.backends.convert import to_numpy
 
@@ -40,7 +40,7 @@ def clusters_html(
     centroids : array, shape (K, D)
         Of any library and device.
     labels : array of int, shape (N,), optional
-        Without them there are no sizes.
+        Without them, or where they are a Dask array, there are no sizes.
     caption : str
         Plain text above.
     names : sequence of str, optional
@@ -54,7 +54,7 @@ def clusters_html(
     values = to_numpy(centroids) if is_array_api_obj(centroids) else np.asarray(centroids)
     n_clusters, n_features = values.shape
     sizes = None
-    if labels is not None:
+    if labels is not None and not is_dask_array(labels):  # looking shall compute nothing
         sizes = np.bincount(to_numpy(labels), minlength=n_clusters)
     shown = min(n_features, MOST_COLUMNS)
     heads = [str(names[j]) if names is not None else f"[{j}]" for j in range(shown)]

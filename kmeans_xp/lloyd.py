@@ -36,6 +36,8 @@ class State:
         Rows that needed more than the fast pass.
     seconds : float
         Time the iteration took.
+    bytes_moved : int
+        Bytes of centroids and sums that went from one process to another: 0 but for Dask arrays.
     inertia : float
         Exact ``Σ w |x − c|²`` of this iteration's labels around the centroids they were assigned
         to, before these moved; rounded once. Computed when asked for, which can be only while the
@@ -50,6 +52,7 @@ class State:
     relocated: int
     rechecked: int
     seconds: float
+    bytes_moved: int
     measure: Callable[[], float] = field(repr=False, compare=False)
 
     @property

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_dask_array
 
+from kmeans_xp.backends.chunked import refuse_device, with_known_sizes
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.batch import predict_batch
-from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
+from kmeans_xp.exact.metric import Metric
 from kmeans_xp.problems import is_batch, open_problems
 from kmeans_xp.validation import (
     as_array,
@@ -49,7 +51,7 @@ def predict(
     Returns
     -------
     array of int32, shape (N,) or (B, N)
-        In the namespace and on the device of X; -1 for padding.
+        In the namespace and on the device of X; -1 for padding. Of a Dask array a lazy one.
 
     Raises
     ------
@@ -72,15 +74,18 @@ def predict(
             lambda rows, c: predict(rows, c, metric=metric, device=device),
             tiny=device is None and not spherical,
         )
-    _, blocks, given = _opened(X, centroids, metric, device=device)
+    x, given, measure = _checked(X, centroids, metric)
+    check_device(device)
+    if is_dask_array(x):
+        refuse_device(device)
+        return _lazy().lazy_labels(x, given, measure)
+    blocks = open_blocks(x, None, given.dtype, device, metric=measure)
     with blocks.session():
         blocks.assign(blocks.place(given))
     return blocks.labels()
 
 
-def inertia(
-    X: Any, centroids: Any, *, sample_weight: Any = None, metric: str = "euclidean"
-) -> float:
+def inertia(X: Any, centroids: Any, *, sample_weight: Any = None, metric: str = "euclidean") -> Any:
     """Weighted sum of squared distances (or of 1 − cosine) of the rows of X to their nearest
     centroid.
 
@@ -94,14 +99,18 @@ def inertia(
     Returns
     -------
     float
-        The exact value, rounded once to float64.
+        The exact value, rounded once to float64. Of a Dask array a lazy array without dimensions.
 
     Raises
     ------
     TypeError, ValueError
         For bad input, naming the argument.
     """
-    _, blocks, given = _opened(X, centroids, metric, sample_weight)
+    x, given, measure = _checked(X, centroids, metric)
+    if is_dask_array(x):
+        x = x if sample_weight is None else with_known_sizes(x)
+        return _lazy().lazy_inertia(x, given, check_weights(sample_weight, x), measure)
+    blocks = open_blocks(x, check_weights(sample_weight, x), given.dtype, metric=measure)
     with blocks.session():
         handle = blocks.place(given)
         blocks.settle(handle)
@@ -125,7 +134,8 @@ def labelled_inertia(
     float
         The exact value, rounded once to float64.
     """
-    _, blocks, given = _opened(X, centroids, "euclidean", sample_weight)
+    x, given, measure = _checked(X, centroids, "euclidean", chunked=False)
+    blocks = open_blocks(x, check_weights(sample_weight, x), given.dtype, metric=measure)
     with blocks.session():
         return blocks.labelled_inertia(labels, given)
 
@@ -141,33 +151,36 @@ def distances(X: Any, centroids: Any, *, metric: str = "euclidean") -> Any:
     Returns
     -------
     array, shape (N, K)
-        In the namespace and on the device of X and the dtype of the centroids. Relative error about
-        1e-7 in float32 and 1e-13 in float64; unlike labels and centroids these bits may differ
-        between machines. 1 − cosine is taken of the rounded directions: it may be a rounding below
-        zero.
+        In the namespace and on the device of X (lazy for a Dask array) and the dtype of the
+        centroids. Relative error about 1e-7 in float32 and 1e-13 in float64; unlike labels and
+        centroids these bits may differ between machines. 1 − cosine is taken of the rounded
+        directions: it may be a rounding below zero.
 
     Raises
     ------
     TypeError, ValueError
         For bad input, naming the argument.
     """
-    x, blocks, given = _opened(X, centroids, metric)
+    x, given, measure = _checked(X, centroids, metric)
+    if is_dask_array(x):
+        return _lazy().lazy_distances(x, given, measure)
+    blocks = open_blocks(x, None, given.dtype, metric=measure)
     with blocks.session():
         return from_numpy(blocks.distances(given), x)
 
 
-def _opened(
-    X: Any,
-    centroids: Any,
-    metric: str,
-    sample_weight: Any = None,
-    device: str | None = None,
-) -> tuple[Any, Blocks, np.ndarray]:
-    """Check data and given centroids; returns X as an array, its blocks and the centroids."""
-    x = as_array(X, sparse=True, streams=True)
-    check_device(device)
+def _checked(
+    X: Any, centroids: Any, metric: str, chunked: bool = True
+) -> tuple[Any, np.ndarray, Metric]:
+    """Check data and given centroids; returns X as an array, the centroids and the metric."""
+    x = as_array(X, sparse=True, streams=True, chunked=chunked)
     dtype, measure = centroid_dtype(x), check_metric(metric)
     given = check_centroids(centroids, (None, int(x.shape[1])), dtype, "centroids")
-    given = measure.given(given, "centroids")
-    w = check_weights(sample_weight, x)
-    return x, open_blocks(x, w, dtype, device, metric=measure), given
+    return x, measure.given(given, "centroids"), measure
+
+
+def _lazy() -> Any:
+    """What works on Dask arrays; imported when there is one."""
+    from kmeans_xp.blocks import lazy
+
+    return lazy

@@ -108,6 +108,7 @@ class Watch:
             relocated=step.relocated,
             rechecked=step.rechecked,
             seconds=seconds,
+            bytes_moved=step.bytes_moved,
             measure=measure,
         )
         try:

@@ -16,6 +16,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_
 
 from kmeans_xp.backends import require_cuda
 from kmeans_xp.backends.abilities import has_float64
+from kmeans_xp.backends.chunked import check_chunks, chunks_of_rows, with_known_sizes
 from kmeans_xp.backends.convert import (
     cupy_sparse_on_host,
     home,
@@ -44,6 +45,7 @@ __all__ = [
     "check_weights",
     "outside",
     "weights_on_host",
+    "with_rows_counted",
 ]
 
 ALGORITHMS = ("auto", "lloyd", "hamerly", "elkan")
@@ -63,18 +65,25 @@ def outside() -> int:
 
 
 def as_array(
-    x: Any, name: str = "X", n_dims: int = 2, *, sparse: bool = False, streams: bool = False
+    x: Any,
+    name: str = "X",
+    n_dims: int = 2,
+    *,
+    sparse: bool = False,
+    streams: bool = False,
+    chunked: bool = False,
 ) -> Any:
     """Return X as a real array of its own namespace (lists and data frames become NumPy).
 
     It has two dimensions, or three for a batch. bfloat16 becomes float32, which holds it exactly.
     With `sparse` SciPy's and CuPy's sparse matrices are let through, as SciPy's CSR (results of
-    CuPy's will be CuPy's); with `streams` a `Stream`.
+    CuPy's will be CuPy's); with `streams` a `Stream`; with `chunked` a Dask array, chunked along
+    its rows alone.
 
     Raises
     ------
     TypeError
-        For a dtype that is not real, or a Dask array.
+        For a dtype that is not real, or something that is not let through.
     ValueError
         For a wrong number of dimensions, or no rows or features.
     """
@@ -98,10 +107,16 @@ def as_array(
     if not is_array_api_obj(x) or isinstance(x, np.generic):
         x = _from_python(x, name)
     if is_dask_array(x):
-        raise TypeError(
-            f"{name} is a Dask array, which is not supported yet; pass {name}.compute(), or "
-            f"kmeans_xp.stream({name}) to read it in blocks"
-        )
+        if not chunked or n_dims != 2:
+            raise TypeError(
+                f"{name} is a Dask array, and this takes arrays in memory alone; kmeans, KMeans "
+                f"and predict take Dask arrays of two dimensions. Pass {name}.compute()"
+            )
+        _check_shape(x, name, n_dims)
+        check_chunks(x, name)
+        wanted = _check_dtype(np.empty(0, dtype=x.dtype), name).dtype
+        x = x if x.dtype == wanted else x.astype(wanted)
+        return chunks_of_rows(x, name, outside())
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = x.view(np.ndarray)
     _check_shape(x, name, n_dims)
@@ -214,8 +229,8 @@ def check_count(value: Any, name: str, lowest: int = 1) -> int:
     return int(value)
 
 
-def check_n_clusters(value: Any, n_rows: int) -> int:
-    """Return n_clusters, between 1 and the number of rows."""
+def check_n_clusters(value: Any, n_rows: float) -> int:
+    """Return n_clusters, between 1 and the number of rows (NaN where that is unknown)."""
     n_clusters = check_count(value, "n_clusters")
     if n_clusters > n_rows:
         raise ValueError(
@@ -223,6 +238,17 @@ def check_n_clusters(value: Any, n_rows: int) -> int:
             f"n_samples={n_rows} rows; ask for fewer clusters or give more data"
         )
     return n_clusters
+
+
+def with_rows_counted(x: Any, n_clusters: int) -> Any:
+    """Return X with a known number of rows, at least n_clusters.
+
+    That of a Dask array may be unknown; its chunks are then computed, and kept by the result.
+    """
+    counted = with_known_sizes(x) if is_dask_array(x) else x
+    if counted is not x:
+        check_n_clusters(n_clusters, int(counted.shape[0]))
+    return counted
 
 
 def check_random_state(value: Any) -> None:
@@ -421,6 +447,8 @@ def weights_on_host(value: Any, x: Any) -> np.ndarray:
     name = "sample_weight"
     if not is_array_api_obj(value) or isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
+    if is_dask_array(value) and is_dask_array(x):
+        return to_numpy(value)
     here, there = namespace_name(value), namespace_name(x)
     if here != there:
         raise TypeError(

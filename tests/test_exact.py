@@ -183,7 +183,7 @@ def test_means_and_inertia(dtype: type, kind: str, weighted: type | None, d: int
         )
         for i in range(60)
     )
-    assert exact_inertia(squares, sums, means) == round_ratio(
+    assert float(exact_inertia(squares, sums, means)) == round_ratio(
         cost.numerator, cost.denominator, 0, np.dtype(np.float64)
     )
 

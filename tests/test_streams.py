@@ -159,8 +159,6 @@ def test_dask_arrays():
     )
     with pytest.raises(ValueError, match="compute_chunk_sizes"):
         stream(array[array[:, 0] > 0])
-    with pytest.raises(TypeError, match=r"kmeans_xp\.stream\(X\)"):
-        kmeans(array, 3)
 
 
 def test_columns(tmp_path):

@@ -72,9 +72,11 @@ def cupy_sparse_on_host(x: Any) -> Any:
 def home(x: Any) -> Any:
     """Return an array in the namespace and on the device where results for `x` belong.
 
-    That is `x` itself, but for streams and sparse matrices.
+    That is `x` itself, but for streams and sparse matrices, and Dask arrays, of which results that
+    are no longer than K are NumPy.
     """
-    return getattr(x, "home", _HOST) if is_sparse(x) or is_stream(x) else x
+    elsewhere = is_sparse(x) or is_stream(x) or is_dask_array(x)
+    return getattr(x, "home", _HOST) if elsewhere else x
 
 
 def centroid_dtype(x: Any) -> np.dtype[Any]:
@@ -110,6 +112,8 @@ def to_numpy(x: Any) -> np.ndarray:
         return np.asarray(x.get())
     if is_jax_array(x):
         return np.asarray(x)
+    if is_dask_array(x):
+        return to_numpy(x.compute())
     if not on_cpu(x):  # nobody's name for the host is known; the default device usually is it
         x = to_device(x, array_namespace(x).__array_namespace_info__().default_device())
     try:

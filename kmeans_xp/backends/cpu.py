@@ -23,7 +23,7 @@ from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums, Grid
 
-__all__ = ["NumpyBackend", "kernels_allowed", "thread_count"]
+__all__ = ["NumpyBackend", "kernels_allowed", "one_thread", "thread_count"]
 
 # Values from which compiled kernels pay, and from which it pays to load them (or to compile them,
 # the first time of all) in a process that has not.
@@ -40,8 +40,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+_alone = threading.local()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Backends made here, in this thread, use no other: the caller has threads of its own."""
+    before = getattr(_alone, "on", False)
+    _alone.on = True
+    try:
+        yield
+    finally:
+        _alone.on = before
+
+
 def thread_count() -> int:
     """Return KMEANS_XP_NUM_THREADS, or the number of CPUs this process may use."""
+    if getattr(_alone, "on", False):
+        return 1
     chosen = os.environ.get("KMEANS_XP_NUM_THREADS")
     if chosen is not None:
         if not chosen.isdigit() or int(chosen) < 1:

@@ -29,6 +29,8 @@ class Step:
         Bounds of the real Σ_k |c_new − c_old|²; (0, 0) if and only if nothing moved.
     rechecked : int
         Rows that the fast pass could not certify.
+    bytes_moved : int
+        Of centroids and sums between processes.
     """
 
     centroids: Any
@@ -36,6 +38,7 @@ class Step:
     relocated: int
     shift: tuple[float, float]
     rechecked: int
+    bytes_moved: int = 0
 
 
 class Potential(Protocol):

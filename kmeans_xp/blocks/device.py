@@ -118,9 +118,8 @@ class DeviceBlocks(MemoryBlocks):
 
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""
-        return exact_inertia(
-            self.squares(self.w is not None), self._device_sums(), self._loop.fetch(handle)
-        )
+        squares, centroids = self.squares(self.w is not None), self._loop.fetch(handle)
+        return float(exact_inertia(squares, self._device_sums(), centroids))
 
     def measure_squares(self, weighted: bool) -> Dyadic:
         """Exact Σ w|x|² (or Σ |x|²) over all rows."""

@@ -119,7 +119,7 @@ class MiniBatchPass:
             parts = self.backend.map(lambda r: batch.add(r, *given), batch.ranges)
         labels = parts[0][0] if len(parts) == 1 else np.concatenate([part[0] for part in parts])
         if self.metric.spherical:
-            inertia = exact_cosine_inertia(sums, centroids)
+            inertia = float(exact_cosine_inertia(sums, centroids))
         else:
             known = round_enclosures([one for _, enclosures in parts for one in enclosures])
             inertia = batch.inertia(labels, centroids) if known is None else known

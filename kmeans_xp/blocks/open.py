@@ -7,9 +7,10 @@ import warnings
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_cupy_array, is_jax_array, is_torch_array
+from array_api_compat import is_cupy_array, is_dask_array, is_jax_array, is_torch_array
 
 from kmeans_xp.backends import forced_generic
+from kmeans_xp.backends.chunked import refuse_device
 from kmeans_xp.backends.convert import is_sparse, namespace_name, zero_copy_numpy
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.directions import directions
@@ -63,6 +64,8 @@ def _open(
     if is_sparse(x) or is_stream(x):
         special = _open_sparse if is_sparse(x) else _open_stream
         return special(x, w, dtype, device, metric)
+    if is_dask_array(x):
+        return _open_dask(x, w, dtype, device, metric)
 
     def in_memory(there: Any) -> MemoryBlocks:
         rows = directions(there, dtype) if metric.spherical else there
@@ -106,6 +109,15 @@ def _open_stream(
     if device == "cuda":
         raise ValueError("device='cuda' takes arrays, and X is a stream; leave device out")
     return StreamBlocks(x, w, dtype, metric)
+
+
+def _open_dask(
+    x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
+) -> Blocks:
+    from kmeans_xp.blocks.dask import DaskBlocks
+
+    refuse_device(device)
+    return DaskBlocks(x, w, dtype, metric)
 
 
 def _open_sparse(

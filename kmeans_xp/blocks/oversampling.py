@@ -22,7 +22,7 @@ class HostOversampling(HostPotential):
         """Add centres: only the nearest of them may lower a potential."""
         self._tried = {}
         self.lower(self.blocks.rows(self._which(np.asarray(rows))))
-        self._rescale(float(self.p.max()))
+        self.rescale(float(self.p.max()))
 
     def lower(self, centers: np.ndarray) -> None:
         """Lower the potentials by new centres; totals and scale stay behind."""

@@ -59,9 +59,9 @@ class HostPotential:
             return float(self.p[slice(*bounds)].max())
 
         ranges = list(enumerate(self._ranges()))
-        self._rescale(max(self.blocks.backend.map(lambda item: update(*item), ranges)))
+        self.rescale(max(self.blocks.backend.map(lambda item: update(*item), ranges)))
 
-    def _rescale(self, largest: float) -> None:
+    def rescale(self, largest: float) -> None:
         """Make integer weights of potentials up to `largest`."""
         self.scale = weight_scale(largest) if largest > 0 else 0
         self.totals = self.blocks.backend.map(

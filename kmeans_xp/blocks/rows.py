@@ -214,7 +214,8 @@ class RowBlocks(ABC):
 
     def _inertia(self, sums: ClusterSums, centroids: np.ndarray) -> float:
         weighted = self.common.weighted
-        return self.common.metric.inertia(lambda: self.squares(weighted), sums, centroids)
+        metric = self.common.metric
+        return float(metric.inertia(lambda: self.squares(weighted), sums, centroids))
 
     def squares(self, weighted: bool) -> Dyadic:
         """Exact Σ w|x|² (or Σ |x|²) over all rows; computed once."""

@@ -25,6 +25,9 @@ class RefusedRowError(ValueError):
         super().__init__(text.replace("{row}", str(row)))
         self.text, self.row = text, row
 
+    def __reduce__(self) -> Any:
+        return RefusedRowError, (self.text, self.row)
+
     def moved(self, by: int) -> RefusedRowError:
         """Return the same error where the array begins with another row of the data."""
         return RefusedRowError(self.text, self.row + by)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from array_api_compat import device as device_of
-from array_api_compat import is_array_api_obj
+from array_api_compat import is_array_api_obj, is_dask_array
 
 try:
     from sklearn import config_context
@@ -71,6 +71,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     # Attributes that live in the namespace and on the device of the X of fit.
     _array_attributes: ClassVar[tuple[str, ...]] = ("cluster_centers_", "labels_")
     _takes_streams: ClassVar[bool] = False
+    _takes_chunks: ClassVar[bool] = False
 
     cluster_centers_: Any
     labels_: Any
@@ -137,7 +138,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """
         return self._distances(self._fitted_input(X, "transform"))
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return minus the inertia of X with the fitted centroids.
 
         Parameters
@@ -152,7 +153,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         Returns
         -------
         float
-            The exact value, rounded once.
+            The exact value, rounded once; of a Dask array a lazy array without dimensions.
         """
         x = self._fitted_input(X, "score")
         return self._score(x, self._weights(sample_weight, x))
@@ -165,7 +166,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _distances(self, x: Any) -> Any:
         return distances(x, self.cluster_centers_, metric=self._metric)
 
-    def _score(self, x: Any, sample_weight: Any) -> float:
+    def _score(self, x: Any, sample_weight: Any) -> Any:
         centroids = self.cluster_centers_
         return -inertia(x, centroids, sample_weight=sample_weight, metric=self._metric)
 
@@ -204,7 +205,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         moved = {
             name: into_namespace(to_numpy(getattr(self, name)), namespace, device)
             for name in self._array_attributes
-            if hasattr(self, name)
+            if hasattr(self, name) and not is_dask_array(getattr(self, name))
         }
         self.__dict__.update(moved)
         return self
@@ -214,12 +215,15 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _validate(self, X: Any, *, reset: bool) -> Any:
         """Return X as an array, its features and their names remembered (`reset`) or compared.
 
-        Accepted are arrays of any namespace, SciPy's and CuPy's sparse matrices (as CSR), and
-        whatever scikit-learn makes a NumPy array of. Only the shape and the dtype are looked at:
-        what computes with X finds NaN and infinity, once.
+        Accepted are arrays of any namespace, Dask's where `_takes_chunks`, SciPy's and CuPy's
+        sparse matrices (as CSR), and whatever scikit-learn makes a NumPy array of. Only the shape
+        and the dtype are looked at: what computes with X finds NaN and infinity, once.
         """
         if not reset and self._is_ready(X):
             return X
+        if is_dask_array(X):
+            X = as_array(X, chunked=self._takes_chunks)
+            return validate_data(self, X, reset=reset, skip_check_array=True)
         if is_stream(X):
             X = as_array(X, streams=self._takes_streams)
             return validate_data(self, X, reset=reset, skip_check_array=True)
@@ -253,6 +257,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         x = self._validate(X, reset=False)
         if type(x) is type(self.cluster_centers_) is np.ndarray:
             return x
+        if is_dask_array(x):
+            return x  # whatever its chunks are, centroids go to them
         here, there = namespace_name(x), namespace_name(self.cluster_centers_)
         devices = device_of(home(x)), device_of(self.cluster_centers_)
         if here != there or devices[0] != devices[1]:
@@ -269,6 +275,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         """Return weights that go with X: from any namespace, one number for all rows, or None."""
         if isinstance(sample_weight, Real):
             return np.full(x.shape[0], float(sample_weight))
+        if is_dask_array(sample_weight):
+            return sample_weight
         if is_array_api_obj(sample_weight):
             return to_numpy(sample_weight)
         return sample_weight

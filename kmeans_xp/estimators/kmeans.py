@@ -89,6 +89,7 @@ class KMeans(BaseKMeans):
     }
 
     _takes_streams = True
+    _takes_chunks = True
 
     def __init__(
         self,

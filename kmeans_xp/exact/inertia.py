@@ -24,7 +24,7 @@ __all__ = [
 _ENTRIES = 1 << 14
 
 
-def exact_inertia(squares: Dyadic, sums: ClusterSums, centroids: np.ndarray) -> float:
+def exact_inertia(squares: Dyadic, sums: ClusterSums, centroids: np.ndarray) -> Dyadic:
     """Inertia of the assignment that `sums` belongs to.
 
     Parameters
@@ -37,8 +37,8 @@ def exact_inertia(squares: Dyadic, sums: ClusterSums, centroids: np.ndarray) -> 
 
     Returns
     -------
-    float
-        The real inertia rounded to the nearest float64.
+    Dyadic
+        The real number, to be rounded by ``float``.
     """
     total = squares
     weights, weight_unit = sums.weight_integers(), sums.weight_unit()
@@ -52,11 +52,11 @@ def exact_inertia(squares: Dyadic, sums: ClusterSums, centroids: np.ndarray) -> 
             total = total + Dyadic(-2 * product, c_unit + exponent)
         squared = int(np.dot(weights, (c * c).sum(axis=1)))
         total = total + Dyadic(squared, weight_unit + 2 * c_unit)
-    return float(total)
+    return total
 
 
-def exact_cosine_inertia(sums: ClusterSums, centroids: np.ndarray) -> float:
-    """Real Σ w(1 − x·c) of the assignment that `sums` belongs to, rounded once to float64."""
+def exact_cosine_inertia(sums: ClusterSums, centroids: np.ndarray) -> Dyadic:
+    """Real Σ w(1 − x·c) of the assignment that `sums` belongs to."""
     total = Dyadic(int(sums.weight_integers().sum()), sums.weight_unit())
     exponents = sums.value_exponents().tolist()
     step = max(1, _ENTRIES // len(centroids))
@@ -66,7 +66,7 @@ def exact_cosine_inertia(sums: ClusterSums, centroids: np.ndarray) -> float:
         products = (c * _columns(sums, part)).sum(axis=0).tolist()
         for product, exponent in zip(products, exponents[part], strict=True):
             total = total + Dyadic(-product, c_unit + exponent)
-    return float(total)
+    return total
 
 
 def _columns(sums: ClusterSums, part: slice) -> np.ndarray:

@@ -43,7 +43,8 @@ class Metric:
     finish : callable
         ``finish(means, sums, old)``: the new centroids where their rounded means are known.
     inertia : callable
-        ``inertia(squares, sums, centroids)``, `squares` a function that gives the exact Σ w|x|².
+        ``inertia(squares, sums, centroids)``, the real number, `squares` a function that gives the
+        exact Σ w|x|².
     distances : callable
         ``distances(x, centroids, exponent)`` in float64, every value of x below 2**exponent.
     """
@@ -54,7 +55,7 @@ class Metric:
     compare: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     means: Callable[[ClusterSums, np.ndarray], np.ndarray]
     finish: Callable[[np.ndarray, ClusterSums, np.ndarray], np.ndarray]
-    inertia: Callable[[Callable[[], Dyadic], ClusterSums, np.ndarray], float]
+    inertia: Callable[[Callable[[], Dyadic], ClusterSums, np.ndarray], Dyadic]
     distances: Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
     def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:

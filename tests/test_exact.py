@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from kmeans_xp.exact.bounds import is_exact_grid
 from kmeans_xp.exact.dyadic import Dyadic, float_integers, lowest_bit, rn12, round_ratio
+from kmeans_xp.exact.grid import Grid, square_sum
 from kmeans_xp.exact.inertia import exact_inertia, exact_shift, exact_variance, shift_bounds
 from kmeans_xp.exact.means import rounded_means
 from kmeans_xp.exact.potentials import accurate_distances, rounded_products
 from kmeans_xp.exact.predicate import compare_scores, sign_of_sums, two_product
-from kmeans_xp.exact.sums import ClusterSums, Grid, square_sum
+from kmeans_xp.exact.sums import ClusterSums
 
 DTYPES = [np.float32, np.float64]
 finite = st.floats(allow_nan=False, allow_infinity=False)

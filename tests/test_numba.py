@@ -16,7 +16,8 @@ from kmeans_xp.backends.cpu import NumpyBackend, kernels
 from kmeans_xp.backends.records import Frame, Task, Tile
 from kmeans_xp.exact.bounds import score_bound
 from kmeans_xp.exact.dyadic import rn12
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.grid import Grid
+from kmeans_xp.exact.sums import ClusterSums
 from kmeans_xp.pruning import Bounds, bound_terms
 
 pytest.importorskip("numba")

@@ -14,8 +14,9 @@ from kmeans_xp import kmeans, kmeans_plusplus, metrics, predict
 from kmeans_xp.backends import numba_means
 from kmeans_xp.backends.sparse import CsrRows, SparseBackend
 from kmeans_xp.blocks import sparse_nearest
+from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.means import rounded_means
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.sums import ClusterSums
 from kmeans_xp.exact.totals import exact_total, square_total
 from kmeans_xp.prediction import distances, inertia
 

@@ -20,8 +20,9 @@ from kmeans_xp.backends import cpu_numpy
 from kmeans_xp.backends.generic import Backend, quiet, upper_norms
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.squares import Enclosure
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["NumpyBackend", "kernels_allowed", "one_thread", "thread_count"]
 

@@ -15,7 +15,8 @@ from kmeans_xp.backends import numba_kernels as kernels
 from kmeans_xp.backends import numba_sweep
 from kmeans_xp.backends.jit import frozen
 from kmeans_xp.backends.records import Frame, Swept, Task, Tile
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.grid import Grid
+from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = [
     "certified",

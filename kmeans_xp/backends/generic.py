@@ -16,8 +16,9 @@ from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_nu
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.grid import Grid, square_sum
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
-from kmeans_xp.exact.sums import ClusterSums, Grid, square_sum
+from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["Backend", "chosen_block_rows", "quiet", "upper_norms"]
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from kmeans_xp.backends.jit import jit
 from kmeans_xp.backends.numba_exact import fma, two_sum
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.grid import Grid
+from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["plain_means", "suits", "warmup"]
 

@@ -173,7 +173,7 @@ def add_rows(
 def warmup() -> None:
     """Compile all kernels, or load them from the cache, so that no later call has to."""
     from kmeans_xp.backends.sparse import CsrRows
-    from kmeans_xp.exact.sums import Grid
+    from kmeans_xp.exact.grid import Grid
 
     zero, ones = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
     for dtype in (np.float32, np.float64):

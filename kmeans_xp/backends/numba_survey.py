@@ -12,7 +12,7 @@ from kmeans_xp.backends.numba_exact import fma
 from kmeans_xp.backends.records import Frame
 from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.dyadic import Dyadic
-from kmeans_xp.exact.sums import Grid
+from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.totals import exact_total
 
 __all__ = ["magnitudes", "norms", "square_sum", "warmup"]

@@ -12,8 +12,9 @@ import numpy as np
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.records import Frame
 from kmeans_xp.blocks.survey import Survey
+from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.metric import Metric
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["Common", "Far", "rows_a_sum", "sample_step"]
 

@@ -12,9 +12,10 @@ from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.inertia import exact_inertia, exact_variance, shift_bounds
 from kmeans_xp.exact.means import rounded_means
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["DeviceBlocks", "DeviceUnsupported"]
 

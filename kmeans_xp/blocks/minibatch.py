@@ -22,10 +22,11 @@ from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.sparse_survey import csr_rows
 from kmeans_xp.blocks.survey import survey
 from kmeans_xp.exact.dyadic import Dyadic
+from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.inertia import exact_cosine_inertia
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.squares import Enclosure, exact_squares, round_enclosures
-from kmeans_xp.exact.sums import ClusterSums, Grid
+from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["Measured", "MiniBatchPass"]
 

@@ -19,6 +19,8 @@ from kmeans_xp.backends import Backend
 from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.blocks.base import Oversampling, Potential, Step
 from kmeans_xp.blocks.common import Common, Far
+from kmeans_xp.blocks.part import Part
+from kmeans_xp.blocks.passes import PassedOversampling
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.inertia import exact_variance, shift_bounds
 from kmeans_xp.exact.sums import ClusterSums
@@ -68,10 +70,6 @@ class RowBlocks(ABC):
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
 
     @abstractmethod
-    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
-        """Potentials for k-means||, as `potential`; all rows are passed over, never gathered."""
-
-    @abstractmethod
     def distances(self, centroids: np.ndarray) -> np.ndarray:
         """Distances of all rows to all centroids on the host, in their dtype."""
 
@@ -104,6 +102,17 @@ class RowBlocks(ABC):
     def unlabel(self) -> None:
         """Put every row in no cluster, in memory that was not handed over."""
         self._labels = np.full(self.n_rows, -1, dtype=np.int32)
+
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||, as `potential`; all rows are passed over, never gathered."""
+        if rows is None:
+            return PassedOversampling(self)
+        return self.gathered(rows).oversampling(None, weighted)
+
+    def gathered(self, rows: np.ndarray) -> Part:
+        """Some rows in memory, with their weights."""
+        w = None if self.w is None else self.w[rows]
+        return Part(self.common, self.backend, len(rows), w, self.rows(rows))
 
     def means(self, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
         """New centroids; a cluster without weight keeps its old one."""

@@ -14,10 +14,9 @@ import numpy as np
 from kmeans_xp.assignment import choose_frame
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.cpu import NumpyBackend
-from kmeans_xp.blocks.base import Oversampling, Potential
+from kmeans_xp.blocks.base import Potential
 from kmeans_xp.blocks.common import Common, Far, rows_a_sum, sample_step
 from kmeans_xp.blocks.directions import directions
-from kmeans_xp.blocks.oversampling import HostOversampling
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.blocks.rows import RowBlocks
 from kmeans_xp.blocks.survey import RefusedRowError, Survey, survey, weight_range
@@ -124,18 +123,8 @@ class StreamBlocks(RowBlocks):
 
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials of rows that are gathered in memory: up to max(2**20, 256·K) of them."""
-        return self._gathered(rows).potential(None, weighted)
-
-    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
-        """Potentials for k-means||: of all rows in passes, of some in memory."""
-        if rows is None:
-            return _StreamOversampling(self)
-        return self._gathered(rows).oversampling(None, weighted)
-
-    def _gathered(self, rows: np.ndarray | None) -> Part:
         chosen = np.arange(self.n_rows) if rows is None else rows
-        w = None if self.w is None else self.w[chosen]
-        return Part(self.common, self.backend, len(chosen), w, self.rows(chosen))
+        return self.gathered(chosen).potential(None, weighted)
 
     def distances(self, centroids: np.ndarray) -> np.ndarray:
         """Distances of all rows to all centroids on the host, in their dtype."""
@@ -183,42 +172,6 @@ class StreamBlocks(RowBlocks):
         x = self.rows(rows)
         w = None if self.w is None else self.w[rows]
         self.backend.cluster_sums(x, np.arange(len(x)), w, labels, sums, sign)
-
-
-class _StreamOversampling(HostOversampling):
-    """Potentials of all rows of a stream, in passes: what stays in memory is 8 bytes a row."""
-
-    blocks: Any
-
-    def __init__(self, whole: StreamBlocks) -> None:
-        self.blocks, self.common, self.chosen, self.w = whole, whole.common, None, whole.w
-        self.weight_exponent = 0 if self.w is None else self.common.grid.weight_exponent
-        self.p = np.empty(whole.n_rows)
-        self._tried = {}
-
-    def accept(self, row: int) -> None:
-        """Add a centre."""
-        self.accept_all(np.asarray([row]))
-
-    def lower(self, centers: np.ndarray) -> None:
-        """Lower the potentials by new centres; totals and scale stay behind."""
-
-        def call(lo: int, part: Part) -> None:
-            one = part.oversampling()
-            one.p = self.p[lo : lo + part.n_rows]
-            one.lower(centers)
-
-        self.blocks.visit(call)
-
-    def nearest(self, centers: np.ndarray) -> np.ndarray:
-        """Which of these centres is nearest to each row."""
-        labels = np.empty(len(self.p), dtype=np.int32)
-
-        def call(lo: int, part: Part) -> None:
-            labels[lo : lo + part.n_rows] = part.oversampling().nearest(centers)
-
-        self.blocks.visit(call)
-        return labels
 
 
 def _look(

@@ -102,6 +102,7 @@ class StreamBlocks(RowBlocks):
         def visit(lo: int, part: Part) -> None:
             counts[:] += part.relabel(centroids, centers, sums)
 
+        self.stream.skip(wanted)
         self.visit(visit, wanted)
         return int(counts[0]), int(counts[1])
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kmeans_xp.streams.ahead import read_ahead
-from kmeans_xp.streams.base import Source, needed
-from kmeans_xp.streams.sources import Calls, Npy, Slices
+from kmeans_xp.streams.archives import npz
+from kmeans_xp.streams.base import Source
+from kmeans_xp.streams.sources import Calls, Slices, mapped, npy
+from kmeans_xp.streams.stores import open_hdf5, open_zarr, store_of
 from kmeans_xp.streams.tables import Tables
 
 __all__ = ["Stream", "is_stream", "stream"]
+
+# Reading a row alone costs about as much as reading so many bytes in a row.
+_SEEK_BYTES = 1 << 14
 
 
 class Stream:
@@ -29,8 +35,8 @@ class Stream:
     n_blocks : int
         Number of blocks.
     bytes_read, bytes_skipped : int
-        What passes have read so far, and what they could leave unread because nothing in it could
-        change.
+        What has been read so far, and what iterations could leave unread because no label in it
+        could change.
 
     Examples
     --------
@@ -49,6 +55,9 @@ class Stream:
         self.dtype = source.dtype
         self.n_blocks = len(self.bounds)
         self.bytes_read = self.bytes_skipped = 0
+        self._starts = np.asarray([lo for lo, _ in self.bounds])
+        self._row_bytes = source.n_features * source.dtype.itemsize
+        self._bars: Callable[[int], Any] | None = None
 
     def __repr__(self) -> str:
         return f"Stream(shape={self.shape}, dtype={self.dtype}, n_blocks={self.n_blocks})"
@@ -72,24 +81,33 @@ class Stream:
             If the source has changed, is damaged, or its blocks differ from those seen before.
         """
         numbers = range(self.n_blocks) if wanted is None else wanted
-        width = self.shape[1] * self.dtype.itemsize
-        taken = sum(self.bounds[i][1] - self.bounds[i][0] for i in numbers)
-        self.bytes_skipped += (self.shape[0] - taken) * width
         if not numbers:
             return
         self._source.check()
-        for i, block in zip(numbers, read_ahead(self._source.each(numbers)), strict=True):
-            lo, hi = self.bounds[i]
-            if block.shape != (hi - lo, self.shape[1]) or block.dtype != self.dtype:
-                raise ValueError(
-                    f"X changed while it was read: block {i} should hold {hi - lo} rows of "
-                    f"{self.shape[1]} {self.dtype} values, got {block.shape} of {block.dtype}"
-                )
-            self.bytes_read += block.nbytes
-            yield i, block
+        passed = set(range(numbers[-1]) if self._source.sequential else ()).difference(numbers)
+        self.bytes_read += self._bytes(passed)
+        with self._bar(self._bytes(numbers)) as bar:
+            for i, block in zip(numbers, read_ahead(self._source.each(numbers)), strict=True):
+                lo, hi = self.bounds[i]
+                if block.shape != (hi - lo, self.shape[1]) or block.dtype != self.dtype:
+                    raise ValueError(
+                        f"X changed while it was read: block {i} should hold {hi - lo} rows of "
+                        f"{self.shape[1]} {self.dtype} values, got {block.shape} of {block.dtype}"
+                    )
+                self.bytes_read += block.nbytes
+                yield i, block
+                bar.update(block.nbytes)
+
+    def skip(self, wanted: Sequence[int]) -> None:
+        """Count what a pass over these blocks leaves unread."""
+        first = wanted[-1] + 1 if wanted and self._source.sequential else 0
+        self.bytes_skipped += self._bytes(set(range(first, self.n_blocks)).difference(wanted))
+
+    def _bytes(self, numbers: Iterable[int]) -> int:
+        return sum(self.bounds[i][1] - self.bounds[i][0] for i in numbers) * self._row_bytes
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
-        """Gather rows, reading the blocks that have some.
+        """Gather rows: one by one from blocks that have few of them, where the source allows it.
 
         Parameters
         ----------
@@ -102,12 +120,45 @@ class Stream:
         """
         indices = np.asarray(indices, dtype=np.int64)
         out = np.empty((len(indices), self.shape[1]), dtype=self.dtype)
-        starts = np.asarray([lo for lo, _ in self.bounds])
-        owner = np.searchsorted(starts, indices, side="right") - 1
-        for i, block in self.each(np.unique(owner).tolist()):
-            mine = np.flatnonzero(owner == i)
-            out[mine] = block[indices[mine] - starts[i]]
+        owner = np.searchsorted(self._starts, indices, side="right") - 1
+        sizes = np.asarray([hi - lo for lo, hi in self.bounds]) * self._row_bytes
+        few = (np.bincount(owner, minlength=self.n_blocks) * _SEEK_BYTES < sizes)[owner]
+        if few.any():
+            self._source.check()
+            picked = self._source.pick(indices[few])
+            few &= picked is not None
+            if picked is not None:
+                out[few] = picked
+                self.bytes_read += picked.nbytes
+        for i, block in self.each(np.unique(owner[~few]).tolist()):
+            mine = np.flatnonzero((owner == i) & ~few)
+            out[mine] = block[indices[mine] - self._starts[i]]
         return out
+
+    @contextmanager
+    def watched(self, bars: Callable[[int], Any]) -> Iterator[None]:
+        """Show passes: `bars` makes one of so many bytes, with `update(bytes)` and `close()`."""
+        self._bars = bars
+        try:
+            yield
+        finally:
+            self._bars = None
+
+    def _bar(self, total: int) -> Any:
+        return _NoBar() if self._bars is None else closing(self._bars(total))
+
+
+class _NoBar:
+    """Shows nothing."""
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """Shows nothing."""
 
 
 def is_stream(x: Any) -> bool:
@@ -127,8 +178,9 @@ def stream(
     Parameters
     ----------
     source : path-like, memory map, Zarr array, HDF5 dataset, Dask array, or callable
-        A ``.npy``, ``.h5``, ``.hdf5``, ``.zarr``, ``.parquet``, ``.arrow`` or ``.feather`` file; an
-        array that reads slices of rows; or a function without arguments that gives an iterable of
+        A ``.npy``, ``.npz``, ``.h5``, ``.hdf5``, ``.zarr``, ``.parquet``, ``.arrow`` or
+        ``.feather`` file, which is open only while rows are read; an array that reads slices of
+        rows (a raw file: `numpy.memmap`); or a function without arguments that gives an iterable of
         blocks (n_i, D), the same ones every time it is called.
     block_rows : int or "auto", default "auto"
         Rows a block; "auto" is about 64 MiB. Parquet files, Arrow files and callables keep their
@@ -136,7 +188,7 @@ def stream(
     columns : sequence of int or str, optional
         Columns to use; names for Parquet and Arrow.
     array : str, optional
-        Name of the array in a ``.h5`` or ``.zarr`` with several.
+        Name of the array in a ``.npz``, ``.h5`` or ``.zarr`` with several.
 
     Returns
     -------
@@ -168,8 +220,10 @@ def stream(
         return Stream(Calls(source, columns))
     if isinstance(source, str | os.PathLike):
         return Stream(_opened(Path(source), block_rows, columns, array))
+    if isinstance(source, np.memmap):
+        return Stream(mapped(source, block_rows, columns))
     if hasattr(source, "shape") and hasattr(source, "dtype"):
-        return Stream(Slices(source, block_rows, columns))
+        return Stream(Slices(source, block_rows, columns, store_of(source)))
     raise TypeError(
         "source must be a path, an array that reads slices of rows, or a function that gives "
         f"blocks, got {type(source).__name__}"
@@ -181,30 +235,16 @@ def _opened(path: Path, block_rows: Any, columns: Any, array: str | None) -> Sou
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file")
     if suffix == ".npy":
-        return Npy(path, block_rows, columns)
+        return npy(path, block_rows, columns)
+    if suffix == ".npz":
+        return npz(path, block_rows, columns, array)
     if suffix in (".h5", ".hdf5", ".zarr"):
-        return Slices(_stored(path, suffix, array), block_rows, columns)
+        reopen = open_zarr(path, array) if suffix == ".zarr" else open_hdf5(path, array)
+        with reopen() as found:
+            return Slices(found, block_rows, columns, path, reopen)
     if suffix in (".parquet", ".arrow", ".feather"):
         return Tables(path, columns)
     raise ValueError(
-        f"{path}: cannot stream {suffix or 'a file without a suffix'}; give .npy, .h5, .hdf5, "
-        ".zarr, .parquet, .arrow or .feather, or a function that gives blocks"
+        f"{path}: cannot stream {suffix or 'a file without a suffix'}; give .npy, .npz, .h5, "
+        ".hdf5, .zarr, .parquet, .arrow or .feather, or a function that gives blocks"
     )
-
-
-def _stored(path: Path, suffix: str, name: str | None) -> Any:
-    """Open the one array of a store, or that of a name."""
-    store: Any
-    if suffix == ".zarr":
-        store = needed("zarr", path).open(str(path), mode="r")
-    else:
-        store = needed("h5py", path).File(path, "r")
-    if hasattr(store, "dtype"):
-        return store
-    names = [key for key in store if hasattr(store[key], "dtype")]
-    chosen = name or ("X" if "X" in names else names[0] if len(names) == 1 else None)
-    if chosen not in names:
-        raise ValueError(
-            f"{path}: holds {', '.join(sorted(names)) or 'no array'}; say which with array="
-        )
-    return store[chosen]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ __all__ = ["read_ahead"]
 _AHEAD = 1
 
 
-def read_ahead(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def read_ahead(blocks: Generator[np.ndarray, None, None]) -> Iterator[np.ndarray]:
     """Read in a thread, a block ahead of what is computed."""
     places: queue.Queue[tuple[bool, Any]] = queue.Queue(_AHEAD)
     over = threading.Event()
@@ -37,6 +37,8 @@ def read_ahead(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             put((False, None))
         except BaseException as error:  # it belongs to whoever waits for the block
             put((False, error))
+        finally:
+            blocks.close()  # its file too
 
     thread = threading.Thread(target=read, name="kmeans_xp reader", daemon=True)
     thread.start()

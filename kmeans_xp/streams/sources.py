@@ -1,10 +1,13 @@
-"""Arrays that read slices of rows, .npy files, and functions that give blocks."""
+"""Arrays that read slices of rows, files of plain rows, and functions that give blocks."""
 
 from __future__ import annotations
 
+import io
+import mmap
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +15,39 @@ import numpy as np
 
 from kmeans_xp.streams.base import checked_dtype, stamp
 
-__all__ = ["Calls", "Npy", "Slices"]
+__all__ = ["Calls", "Extent", "Raw", "Slices", "mapped", "npy", "read_header"]
 
 # Bytes of a block, where the source leaves the choice.
 _BLOCK_BYTES = 1 << 26
 
 
 class Slices:
-    """Anything that reads slices of rows: memory maps, HDF5 datasets, Zarr arrays, arrays."""
+    """Anything that reads slices of rows: memory maps, HDF5 datasets, Zarr arrays, arrays.
 
-    def __init__(self, array: Any, block_rows: int | str, columns: Any) -> None:
-        self._array, self._columns = array, _numbers(columns)
+    Parameters
+    ----------
+    array : array
+        Gives slices; it may be of a store that is closed again after this.
+    block_rows, columns
+        As for `stream`.
+    path : Path, optional
+        File or folder that holds the rows, to be told when it changes.
+    reopen : callable, optional
+        Gives a context with the array, for a pass; by default it stays open.
+    """
+
+    sequential = False
+
+    def __init__(
+        self,
+        array: Any,
+        block_rows: int | str,
+        columns: Any,
+        path: Path | None = None,
+        reopen: Callable[[], AbstractContextManager[Any]] | None = None,
+    ) -> None:
+        self._open = reopen or (lambda: nullcontext(array))
+        self._path, self._columns = path, _numbers(columns)
         if any(size != size for size in array.shape):  # Dask knows no size: NaN
             raise ValueError("X has chunks of unknown size; call X.compute_chunk_sizes() first")
         dtype, shape = np.dtype(array.dtype), tuple(int(size) for size in array.shape)
@@ -34,70 +59,125 @@ class Slices:
             raise ValueError(f"columns must be below {shape[1]}, got {max(self._columns)}")
         chunks = getattr(array, "chunks", None)
         self.bounds = _bounds(shape[0], block_rows, shape[1] * dtype.itemsize, chunks)
+        self._stamp = None if path is None else stamp(path)
 
     def check(self) -> None:
-        """Nothing is known of changes."""
-
-    def each(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        """Read slices."""
-        for i in wanted:
-            lo, hi = self.bounds[i]
-            block = np.asarray(self._array[lo:hi])
-            yield block if self._columns is None else np.ascontiguousarray(block[:, self._columns])
-
-
-class Npy(Slices):
-    """A .npy file, read by its bytes: no address space is taken for the whole."""
-
-    def __init__(self, path: Path, block_rows: int | str, columns: Any) -> None:
-        self._path = path
-        with open(path, "rb") as file:
-            try:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    read = np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(file)
-            except ValueError as error:
-                raise ValueError(f"{path}: no .npy file or a damaged one: {error}") from None
-            self._start = file.tell()
-        if fortran and len(shape) == 2 and shape[1] > 1:
-            raise ValueError(
-                f"{path}: its columns lie one after the other (Fortran order), so that no block "
-                "of rows can be read alone; pass numpy.load(path, mmap_mode='r') to kmeans instead"
-            )
-        super().__init__(_Shape(shape, dtype), block_rows, columns)
-        size = self._start + int(np.prod(shape)) * dtype.itemsize
-        if os.path.getsize(path) < size:
-            raise ValueError(f"{path}: cut off: {os.path.getsize(path)} of {size} bytes are there")
-        self._stored, self._width = dtype, shape[1]
-        self._stamp = stamp(path)
-
-    def check(self) -> None:
-        """The file is the one that was opened."""
-        if stamp(self._path) != self._stamp:
+        """The file is the one that was opened, where there is one."""
+        if self._path is not None and stamp(self._path) != self._stamp:
             raise ValueError(f"X changed while it was read: {self._path} was written to")
 
-    def each(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        """Read ranges of bytes."""
-        with open(self._path, "rb", buffering=0) as file:
+    def each(self, wanted: Sequence[int]) -> Generator[np.ndarray, None, None]:
+        """Read slices."""
+        with self._open() as array:
             for i in wanted:
                 lo, hi = self.bounds[i]
-                block = np.empty((hi - lo, self._width), self._stored)
-                file.seek(self._start + lo * self._width * self._stored.itemsize)
-                view, got = block.reshape(-1).view(np.uint8).data, 0
-                while got < len(view):
-                    count = file.readinto(view[got:])
-                    if not count:
-                        raise ValueError(f"X changed while it was read: {self._path} is cut off")
-                    got += count
-                if self._columns is not None:
-                    block = np.ascontiguousarray(block[:, self._columns])
-                yield block
+                yield self._chosen(np.asarray(array[lo:hi]))
+
+    def pick(self, indices: np.ndarray) -> np.ndarray | None:
+        """Rows one by one: not worth it where a chunk is the least that can be read."""
+        return None
+
+    def _chosen(self, block: np.ndarray) -> np.ndarray:
+        return block if self._columns is None else np.ascontiguousarray(block[:, self._columns])
+
+
+class Raw(Slices):
+    """Rows side by side in a file, read by their bytes: no address space is taken for the whole.
+
+    Parameters
+    ----------
+    path : Path
+    start : int
+        Where the first row begins.
+    shape, dtype
+        Of the rows.
+    block_rows, columns
+        As for `stream`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        start: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        block_rows: int | str,
+        columns: Any,
+    ) -> None:
+        super().__init__(Extent(shape, dtype), block_rows, columns, path)
+        self._file, self._start, self._stored, self._width = path, start, dtype, shape[1]
+        size = start + shape[0] * shape[1] * dtype.itemsize
+        if os.path.getsize(path) < size:
+            raise ValueError(f"{path}: cut off: {os.path.getsize(path)} of {size} bytes are there")
+
+    def each(self, wanted: Sequence[int]) -> Generator[np.ndarray, None, None]:
+        """Read ranges of bytes."""
+        with open(self._file, "rb", buffering=0) as file:
+            for i in wanted:
+                yield self._chosen(self._read(file, *self.bounds[i]))
+
+    def pick(self, indices: np.ndarray) -> np.ndarray | None:
+        """Rows one by one."""
+        with open(self._file, "rb", buffering=0) as file:
+            out = np.empty((len(indices), self._width), self._stored)
+            for place, row in enumerate(indices.tolist()):
+                out[place] = self._read(file, row, row + 1)
+        return self._chosen(out)
+
+    def _read(self, file: io.FileIO, lo: int, hi: int) -> np.ndarray:
+        block = np.empty((hi - lo, self._width), self._stored)
+        file.seek(self._start + lo * self._width * self._stored.itemsize)
+        view, got = block.reshape(-1).view(np.uint8).data, 0
+        while got < len(view):
+            count = file.readinto(view[got:])
+            if not count:
+                raise ValueError(f"X changed while it was read: {self._file} is cut off")
+            got += count
+        return block
+
+
+def npy(path: Path, block_rows: int | str, columns: Any) -> Raw:
+    """Open a .npy file."""
+    with open(path, "rb") as file:
+        shape, dtype = read_header(file, path)
+        start = file.tell()
+    return Raw(path, start, shape, dtype, block_rows, columns)
+
+
+def mapped(array: np.memmap[Any, Any], block_rows: int | str, columns: Any) -> Slices:
+    """Open rows of a memory map: by their bytes where it maps a file for reading, row after row."""
+    path, base = array.filename, getattr(array, "_mmap", None)
+    plain = array.ndim == 2 and array.flags.c_contiguous and array.mode == "r"
+    if path is None or base is None or not plain:
+        return Slices(array, block_rows, columns)
+    begin = np.frombuffer(base, dtype=np.uint8).__array_interface__["data"][0]
+    inside = array.__array_interface__["data"][0] - begin
+    start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY + inside
+    return Raw(Path(path), start, array.shape, array.dtype, block_rows, columns)
+
+
+def read_header(file: Any, name: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the header of a .npy file: shape and dtype; the rows follow."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except ValueError as error:
+        raise ValueError(f"{name}: no .npy file or a damaged one: {error}") from None
+    if fortran and len(shape) == 2 and shape[1] > 1:
+        raise ValueError(
+            f"{name}: its columns lie one after the other (Fortran order), so that no block "
+            "of rows can be read alone; pass numpy.load(path, mmap_mode='r') to kmeans instead"
+        )
+    return shape, dtype
 
 
 class Calls:
     """Blocks that a function gives anew for every pass; checksums tell if they are the same."""
+
+    sequential = True
 
     def __init__(self, function: Callable[[], Iterable[Any]], columns: Any) -> None:
         self._function, self._columns = function, _numbers(columns)
@@ -135,7 +215,11 @@ class Calls:
     def check(self) -> None:
         """Blocks are checked one by one."""
 
-    def each(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    def pick(self, indices: np.ndarray) -> np.ndarray | None:
+        """No row comes without those before it."""
+        return None
+
+    def each(self, wanted: Sequence[int]) -> Generator[np.ndarray, None, None]:
         """Run the function, and keep the wanted blocks."""
         left = set(wanted)
         blocks = self._blocks()
@@ -153,7 +237,7 @@ class Calls:
                 yield block
 
 
-class _Shape:
+class Extent:
     """Shape and dtype alone."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ __all__ = ["Tables"]
 
 class Tables:
     """Row groups of a Parquet file or record batches of an Arrow file."""
+
+    sequential = False
 
     def __init__(self, path: Path, columns: Any) -> None:
         self._path, self._stamp = path, stamp(path)
@@ -62,7 +64,11 @@ class Tables:
         if stamp(self._path) != self._stamp:
             raise ValueError(f"X changed while it was read: {self._path} was written to")
 
-    def each(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    def pick(self, indices: np.ndarray) -> np.ndarray | None:
+        """A group is the least that can be read."""
+        return None
+
+    def each(self, wanted: Sequence[int]) -> Generator[np.ndarray, None, None]:
         """Read row groups."""
         with self._file() as file:
             for i in wanted:

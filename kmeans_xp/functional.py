@@ -17,9 +17,10 @@ from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.blocks.tiny import TinySolver, solver_for_one
 from kmeans_xp.checkpoint import Best, Keeper, described, open_keeper
 from kmeans_xp.exceptions import ConvergenceWarning, warn_of_few_clusters
+from kmeans_xp.label_files import LabelSink, check_labels_out
 from kmeans_xp.lloyd import State, lloyd
 from kmeans_xp.problems import is_batch, open_problems
-from kmeans_xp.progress import Watch, check_progress, problem_bar
+from kmeans_xp.progress import Watch, check_progress, pass_bars, problem_bar
 from kmeans_xp.result import BatchResult, KMeansResult
 from kmeans_xp.seeding import Start, Words, most_words, plus_plus
 from kmeans_xp.validation import (
@@ -61,6 +62,7 @@ def kmeans(
     offsets: Any = None,
     checkpoint: Any = None,
     resume: Any = None,
+    labels_out: Any = None,
     progress: bool = False,
     callback: Callable[[State], bool | None] | None = None,
     verbose: int = 0,
@@ -123,8 +125,12 @@ def kmeans(
     resume : path-like, optional
         Folder with the checkpoint of an interrupted fit of the same data and parameters: goes on
         from there and ends with the bits of a fit that was never interrupted.
+    labels_out : path-like or ndarray, optional
+        Where the labels are to go, all or none of them: a ``.npy`` file, whose room on the disk is
+        taken before any work and in which the fit keeps them, or a NumPy array of int32. ``labels``
+        of the result is then a read-only view of it, NumPy whatever X is. Not for batches.
     progress : bool, default False
-        Show a progress bar (needs tqdm).
+        Show a progress bar, and of a stream one of each pass (needs tqdm).
     callback : callable, optional
         Called with a `State` after every iteration; returning True stops. Not for batches.
     verbose : int, default 0
@@ -174,6 +180,8 @@ def kmeans(
     if is_batch(X, lengths, offsets):
         if checkpoint is not None or resume is not None:
             raise ValueError("checkpoint and resume are not for batches")
+        if labels_out is not None:
+            raise ValueError("labels_out is not for batches")
         return _kmeans_batch(
             X,
             n_clusters,
@@ -209,7 +217,9 @@ def kmeans(
     keeper = open_keeper(checkpoint, resume)
     x = with_rows_counted(x, n_clusters)
     w = check_weights(sample_weight, x)
+    target = check_labels_out(labels_out, int(x.shape[0]))
     watched = callback is not None or progress or verbose or checkpoint or resume
+    watched = watched or target is not None
     ordinary = w is None and device is None and algorithm == "auto" and not watched
     words, solver = None, _tiny_solver(x, start) if ordinary else None
     if solver is not None:
@@ -217,7 +227,6 @@ def kmeans(
         fitted = _fit_tiny(solver, x, start, words, n_starts, max_iter, tol)
         if fitted is not None:
             return fitted
-    blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
     words = words or Words(random_state)
     given = start.name or (start.init if start.given is None else start.given)
     parameters = {
@@ -227,21 +236,26 @@ def kmeans(
     }
     if start.name == "k-means||":
         parameters["oversampling_factor"] = start.oversampling_factor
-    watches = functools.partial(
-        Watch,
-        blocks,
-        x,
-        max_iter=max_iter,
-        progress=progress,
-        callback=callback,
-        verbose=verbose,
-    )
-    with blocks.session():
-        keeper.begin(blocks, words, parameters)
-        best = _best_start(blocks, start, words, keeper, watches, n_starts, max_iter, tol)
+    with LabelSink(target, int(x.shape[0])) as sink, pass_bars(x, progress):
+        blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
+        blocks.label_store = sink.store
+        watches = functools.partial(
+            Watch,
+            blocks,
+            x,
+            max_iter=max_iter,
+            progress=progress,
+            callback=callback,
+            verbose=verbose,
+        )
+        with blocks.session():
+            keeper.begin(blocks, words, parameters)
+            best = _best_start(blocks, start, words, keeper, watches, n_starts, max_iter, tol)
+        sink.keep(best.labels)
+    labels = sink.result(best.labels)
     warn_of_few_clusters(blocks.distinct_labels(best.labels, n_clusters), n_clusters)
     return KMeansResult(
-        best.labels, from_numpy(best.centroids, x), best.inertia, best.n_iter, best.converged
+        labels, from_numpy(best.centroids, x), best.inertia, best.n_iter, best.converged
     )
 
 
@@ -308,10 +322,12 @@ def _best_start(
         cost = blocks.inertia(loop.centroids)
         if best is None or cost < best.inertia:
             centroids = blocks.fetch(loop.centroids)
-            best = Best(cost, centroids, loop.n_iter, loop.converged, blocks.labels())
+            best = Best(cost, centroids, loop.n_iter, loop.converged)
+            if blocks.label_store is None or index + 1 == n_starts:  # else another start takes it
+                best.labels = blocks.labels()
         keeper.after_start(index, best)
     assert best is not None
-    if best.labels is None:  # of a start before the interruption
+    if best.labels is None:  # of a start before the interruption, or overwritten
         blocks.reset()
         blocks.assign(blocks.place(best.centroids))
         best.labels = blocks.labels()

@@ -38,6 +38,9 @@ class State:
         Time the iteration took.
     bytes_moved : int
         Bytes of centroids and sums that went from one process to another: 0 but for Dask arrays.
+    bytes_read, bytes_skipped : int
+        Of a stream, what the iteration read, and what it left unread because no label in it could
+        change; 0 for arrays.
     inertia : float
         Exact ``Σ w |x − c|²`` of this iteration's labels around the centroids they were assigned
         to, before these moved; rounded once. Computed when asked for, which can be only while the
@@ -54,6 +57,8 @@ class State:
     seconds: float
     bytes_moved: int
     measure: Callable[[], float] = field(repr=False, compare=False)
+    bytes_read: int = 0
+    bytes_skipped: int = 0
 
     @property
     def inertia(self) -> float:

@@ -11,8 +11,9 @@ from typing import Any
 from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.blocks.base import Blocks, Step
 from kmeans_xp.lloyd import LoopResult, State
+from kmeans_xp.streams import is_stream
 
-__all__ = ["Watch", "check_progress", "problem_bar"]
+__all__ = ["Watch", "check_progress", "pass_bars", "problem_bar"]
 
 
 def check_progress(progress: bool) -> None:
@@ -31,6 +32,26 @@ def problem_bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
 
     with tqdm(total=total, desc="k-means", unit="problem") as bar:
         yield bar.update
+
+
+@contextlib.contextmanager
+def pass_bars(x: Any, progress: bool) -> Iterator[None]:
+    """Show a progress bar over the bytes of each pass over a stream, with its rate."""
+    if not (progress and is_stream(x)):
+        yield
+        return
+    from tqdm.auto import tqdm
+
+    def bar(total: int) -> Any:
+        return tqdm(total=total, desc="reading", unit="B", unit_scale=True, leave=False)
+
+    with x.watched(bar):
+        yield
+
+
+def _counted(x: Any) -> tuple[int, int]:
+    """Bytes that a stream has read, and has left unread."""
+    return (x.bytes_read, x.bytes_skipped) if is_stream(x) else (0, 0)
 
 
 class Watch:
@@ -59,10 +80,11 @@ class Watch:
         self.on_iteration = self._seen if watched else None
         self._from: Any = None  # the centroids of the iteration that runs
         self._last: Step | None = None
+        self._bytes = _counted(x)
 
     def begin(self, handle: Any) -> None:
         """The start is made: iterations begin from these centroids."""
-        self._from = handle
+        self._from, self._bytes = handle, _counted(self.x)
         if self.verbose:
             print("Initialization complete")
 
@@ -90,12 +112,16 @@ class Watch:
 
     def _seen(self, iteration: int, step: Step, seconds: float) -> bool:
         measure = _Measure(self.blocks, self._from)
+        read, skipped = (now - old for now, old in zip(_counted(self.x), self._bytes, strict=True))
         if self.verbose:  # in scikit-learn's words, which count from 0
-            print(f"Iteration {iteration - 1}, inertia {measure()}.")
+            of_stream = f" Read {read} bytes, left {skipped} unread." if is_stream(self.x) else ""
+            print(f"Iteration {iteration - 1}, inertia {measure()}.{of_stream}")
+        self._bytes = _counted(self.x)
         self._from, self._last = step.centroids, step
         if self.bar is not None:
+            shown = {} if measure.value is None else {"inertia": f"{measure.value:.6g}"}
+            self.bar.set_postfix(changed=step.changed, **shown, refresh=False)
             self.bar.update()
-            self.bar.set_postfix(changed=step.changed, refresh=False)
         if self.callback is None:
             return False
         centroids = from_numpy(self.blocks.fetch(step.centroids).copy(), self.x)
@@ -110,6 +136,8 @@ class Watch:
             seconds=seconds,
             bytes_moved=step.bytes_moved,
             measure=measure,
+            bytes_read=read,
+            bytes_skipped=skipped,
         )
         try:
             return bool(self.callback(state))

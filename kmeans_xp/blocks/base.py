@@ -89,12 +89,23 @@ class Blocks(Protocol):
     """Rows in one place or many.
 
     Centroids are handles: a place may keep them on a device. `place` makes one, `fetch` reads it.
+
+    Attributes
+    ----------
+    n_rows, n_features : int
+    dtype : numpy.dtype
+        Of the centroids.
+    algorithm : str
+        As for `kmeans`.
+    label_store : ndarray of int32, shape (n_rows,), or None
+        Where labels may be kept, by one start after the other.
     """
 
     n_rows: int
     n_features: int
     dtype: np.dtype[Any]
     algorithm: str
+    label_store: np.ndarray | None
 
     def session(self) -> AbstractContextManager[None]:
         """Context of a fit: threads are kept, library settings held."""

@@ -27,6 +27,9 @@ from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["RowBlocks"]
 
+# Labels looked at together.
+_LABELS = 1 << 20
+
 
 class RowBlocks(ABC):
     """`base.Blocks` with centroids, sums and labels on the host.
@@ -49,6 +52,7 @@ class RowBlocks(ABC):
         self.common, self.backend, self.w, self.like = common, backend, w, like
         self.n_rows, self.n_features, self.dtype = common.n_rows, common.n_features, common.dtype
         self.algorithm = "auto"
+        self.label_store: np.ndarray | None = None
         self._known_squares: dict[bool, Dyadic] = {}
         self._known_variance: Fraction | None = None
         self.reset()
@@ -101,7 +105,11 @@ class RowBlocks(ABC):
 
     def unlabel(self) -> None:
         """Put every row in no cluster, in memory that was not handed over."""
-        self._labels = np.full(self.n_rows, -1, dtype=np.int32)
+        if self.label_store is None:
+            self._labels = np.full(self.n_rows, -1, dtype=np.int32)
+        else:
+            self._labels = self.label_store
+            self._labels.fill(-1)
 
     def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
         """Potentials for k-means||, as `potential`; all rows are passed over, never gathered."""
@@ -209,7 +217,10 @@ class RowBlocks(ABC):
 
     def distinct_labels(self, labels: Any, n_clusters: int) -> int:
         """How many of the clusters have a row."""
-        return int(np.count_nonzero(np.bincount(to_numpy(labels), minlength=n_clusters)))
+        host, found = to_numpy(labels), np.zeros(n_clusters, dtype=bool)
+        for lo in range(0, len(host), _LABELS):  # indices take eight bytes each
+            found[host[lo : lo + _LABELS]] = True
+        return int(np.count_nonzero(found))
 
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""

@@ -85,9 +85,10 @@ class StreamBlocks(RowBlocks):
 
     def unlabel(self) -> None:
         """Put every row in no cluster."""
-        labels = self._labels = np.full(self.n_rows, -1, dtype=np.int32)
+        super().unlabel()
+        assert self._labels is not None
         for part, (lo, hi) in zip(self._parts, self.stream.bounds, strict=True):
-            part.unlabel(labels[lo:hi])
+            part.unlabel(self._labels[lo:hi])
 
     def relabel(self, centroids: np.ndarray, sums: ClusterSums | None) -> tuple[int, int]:
         """Label every row, bring the sums up to date; counts changed and rechecked rows."""

@@ -13,6 +13,7 @@ import numpy as np
 from kmeans_xp.streams.ahead import read_ahead
 from kmeans_xp.streams.archives import npz
 from kmeans_xp.streams.base import Source
+from kmeans_xp.streams.damage import FromFile, damage_of
 from kmeans_xp.streams.sources import Calls, Slices, mapped, npy
 from kmeans_xp.streams.stores import open_hdf5, open_zarr, store_of
 from kmeans_xp.streams.tables import Tables
@@ -219,7 +220,8 @@ def stream(
     if callable(source):
         return Stream(Calls(source, columns))
     if isinstance(source, str | os.PathLike):
-        return Stream(_opened(Path(source), block_rows, columns, array))
+        with damage_of(path := Path(source)):
+            return Stream(FromFile(path, _opened(path, block_rows, columns, array)))
     if isinstance(source, np.memmap):
         return Stream(mapped(source, block_rows, columns))
     if hasattr(source, "shape") and hasattr(source, "dtype"):

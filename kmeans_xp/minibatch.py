@@ -7,6 +7,7 @@ clusters and the stop rules that scikit-learn adds. docs/exactness.md, "Mini-bat
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -22,12 +23,15 @@ from kmeans_xp.exact.blend import Totals, blended_means
 from kmeans_xp.exact.inertia import exact_shift, shift_bounds
 from kmeans_xp.minibatch_options import Options, Plan
 from kmeans_xp.seeding import MiniBatchSampler, RowSampler, Words, sample_rows
+from kmeans_xp.streams import is_stream
 from kmeans_xp.validation import as_array, check_metric, check_tol, check_weights
 
 __all__ = ["MiniBatchResult", "MiniBatchState", "Options", "fit", "partial_fit"]
 
 # Weight of the newest batch in the moving average, at most: one batch alone says little.
 _NEWEST = 0.1
+# Rows of batches that are gathered together from a stream.
+_AHEAD_BYTES = 1 << 26
 # Rows that choose the frame of the fast pass.
 _SAMPLE = 1000
 # Batches of `partial_fit` that are seen in one frame: a stream may drift away from it.
@@ -206,7 +210,7 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
     Parameters
     ----------
     X : array, shape (N, D)
-        As for `kmeans`.
+        As for `kmeans`; of a stream the rows of many batches are gathered together, in a pass.
     options : Options
     sample_weight : array, shape (N,), optional
         Weights of the rows: rows are drawn by them, and count equally once drawn.
@@ -220,7 +224,7 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
     TypeError, ValueError
         For bad input, naming the argument, before any work.
     """
-    x = as_array(X, sparse=True)
+    x = as_array(X, sparse=True, streams=True)
     plan = options.checked(x)
     w = check_weights(sample_weight, x)
     n_rows, n_batch, metric = int(x.shape[0]), plan.n_batch, plan.start.metric
@@ -239,8 +243,8 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
             metric,
         )
         with batches.session():
-            for step in range(1, n_steps + 1):
-                rows = blocks.rows(sampler.draw(n_batch, words))
+            drawn = _drawn(blocks, lambda: sampler.draw(n_batch, words), n_steps, is_stream(x))
+            for step, rows in enumerate(drawn, 1):
                 old = state.centroids
                 inertia = advance(state, batches, rows, None, options)
                 if monitor.stops(step, inertia, state.centroids, old):
@@ -252,6 +256,24 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
             assert monitor.average is not None
             inertia = monitor.average * (n_rows if w is None else math.fsum(w.tolist()))
     return _result(state, x, labels, inertia, step, -(-step * n_batch // n_rows))
+
+
+def _drawn(
+    blocks: Blocks, draw: Callable[[], np.ndarray], n_steps: int, ahead: bool
+) -> Iterator[np.ndarray]:
+    """Rows of batches in turn, drawn one by one; or `ahead` of their use, more and more together:
+    no words are drawn after the last batch's.
+    """
+    together = 1
+    while n_steps > 0:
+        indices = [draw() for _ in range(min(together, n_steps))]
+        n_steps -= len(indices)
+        rows, n_batch = blocks.rows(np.concatenate(indices)), len(indices[0])
+        for lo in range(0, len(rows), n_batch):
+            yield rows[lo : lo + n_batch]
+        if ahead:
+            most = _AHEAD_BYTES // (n_batch * blocks.n_features * blocks.dtype.itemsize)
+            together = max(1, min(2 * together, most))
 
 
 def partial_fit(

@@ -94,7 +94,8 @@ def as_array(
     if is_stream(x):
         if not streams:
             raise TypeError(
-                f"{name} is a stream, and this takes arrays alone; kmeans and KMeans take streams"
+                f"{name} is a stream, and this takes arrays alone; kmeans, KMeans and "
+                "MiniBatchKMeans.fit take streams"
             )
         return x
     if is_sparse(x) or is_cupy_sparse(x):

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from kmeans_xp import Checkpoint, CheckpointError, fingerprint, kmeans
+from kmeans_xp import Checkpoint, CheckpointError, fingerprint, kmeans, stream
 from kmeans_xp.checkpoint import FILE
 
 OPTIONS = dict(n_clusters=7, init="random", n_init=3, random_state=5, tol=0.0)
@@ -105,35 +105,49 @@ def test_libraries_and_layouts_go_on_from_each_other(tmp_path, library):
     assert (result.inertia, result.n_iter) == (whole.inertia, whole.n_iter)
 
 
-KILLED = textwrap.dedent(
+STOPPED = textwrap.dedent(
     """
-    import sys, time
+    import signal, sys, time
     import numpy as np
-    from kmeans_xp import Checkpoint, kmeans
+    from kmeans_xp import Checkpoint, kmeans, stream
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     x = np.random.default_rng(0).standard_normal((400, 3)).astype(np.float32)
+    rows = stream(sys.argv[2], block_rows=70) if len(sys.argv) > 2 else x
     slow = lambda state: time.sleep(0.05)
-    kmeans(x, n_clusters=7, init="random", n_init=3, random_state=5, tol=0.0, callback=slow,
+    kmeans(rows, n_clusters=7, init="random", n_init=3, random_state=5, tol=0.0, callback=slow,
            checkpoint=Checkpoint(sys.argv[1], iterations=1))
     """
 )
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_a_killed_process(tmp_path):
-    x = data()
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
-    try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / FILE).exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.2)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
-    assert fingerprint(kmeans(x, resume=tmp_path, **OPTIONS)) == fingerprint(kmeans(x, **OPTIONS))
+@pytest.mark.skipif(os.name == "nt", reason="no such signals on this system")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_stopped_process(tmp_path, name, streamed):
+    x, folder = data(), tmp_path / "state"
+    np.save(tmp_path / "x.npy", x)
+    source = [str(tmp_path / "x.npy")] if streamed else []
+    command = [sys.executable, "-c", STOPPED, str(folder), *source]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (folder / FILE).exists():
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.2)
+            process.send_signal(getattr(signal, name))
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    if name == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode != 0 and said.rstrip().endswith("KeyboardInterrupt")
+        assert [path.name for path in folder.iterdir()] == [FILE]  # nothing half-written
+    rows = stream(tmp_path / "x.npy", block_rows=111) if streamed else x
+    found = kmeans(rows, resume=folder, **OPTIONS)
+    assert fingerprint(found) == fingerprint(kmeans(x, **OPTIONS))
 
 
 def test_checkpoints_are_written_when_they_are_due(tmp_path, monkeypatch):

@@ -246,7 +246,7 @@ def test_memory_is_that_of_some_blocks(tmp_path):
 
 def test_the_estimator(tmp_path):
     pytest.importorskip("sklearn")
-    from kmeans_xp import BisectingKMeans, KMeans, MiniBatchKMeans
+    from kmeans_xp import BisectingKMeans, KMeans, MiniBatchKMeans, select_k
 
     x = data()
     streamed = saved(x, tmp_path, block_rows=800)
@@ -258,9 +258,38 @@ def test_the_estimator(tmp_path):
     assert model.transform(streamed).shape == (len(x), 5)
     with pytest.raises(ValueError, match="4 features"):
         model.predict(saved(x[:, :3], tmp_path))
-    for other in (BisectingKMeans, MiniBatchKMeans):
-        with pytest.raises(TypeError, match="KMeans take streams"):
-            other(3).fit(streamed)
+    with pytest.raises(
+        TypeError, match=r"X is a stream.*; kmeans, KMeans and MiniBatchKMeans\.fit"
+    ):
+        BisectingKMeans(3).fit(streamed)
+    with pytest.raises(TypeError, match="X is a stream"):
+        select_k(streamed, [2, 4])
+    with pytest.raises(TypeError, match="X is a stream"):
+        MiniBatchKMeans(3).partial_fit(streamed)
+
+
+@pytest.mark.parametrize("options", [{}, dict(metric="cosine"), dict(compute_labels=False)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mini_batches_of_a_stream(tmp_path, options, weighted):
+    pytest.importorskip("sklearn")
+    from kmeans_xp import MiniBatchKMeans
+
+    x = data()
+    w = np.arange(len(x)) % 4 if weighted else None
+    options = dict(batch_size=90, max_iter=3, max_no_improvement=None, random_state=1, **options)
+    expected = MiniBatchKMeans(5, **options).fit(x, sample_weight=w)
+    for streamed in (saved(x, tmp_path, block_rows=800), pieces(x, 500)):
+        before = streamed.bytes_read
+        model = MiniBatchKMeans(5, **options).fit(streamed, sample_weight=w)
+        assert model.cluster_centers_.tobytes() == expected.cluster_centers_.tobytes()
+        assert (model.inertia_, model.n_steps_) == (expected.inertia_, expected.n_steps_)
+        assert expected.n_steps_ == 100
+        assert streamed.bytes_read - before < 30 * x.nbytes  # no pass for every batch
+        if expected.compute_labels:
+            assert model.labels_.tobytes() == expected.labels_.tobytes()
+            assert model.score(streamed) == expected.score(x)
+            assert np.array_equal(model.predict(streamed), expected.predict(x))
+            assert np.allclose(model.transform(streamed), expected.transform(x))
 
 
 # Bad sources

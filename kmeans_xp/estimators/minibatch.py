@@ -107,6 +107,7 @@ class MiniBatchKMeans(BaseKMeans):
         "metric": [StrOptions(set(METRICS))],
         "oversampling_factor": [Interval(Real, 0, None, closed="neither")],
     }
+    _takes_streams = True
     _array_attributes: ClassVar[tuple[str, ...]] = ("cluster_centers_", "labels_", "counts_")
 
     _state: MiniBatchState
@@ -151,7 +152,8 @@ class MiniBatchKMeans(BaseKMeans):
         ----------
         X : array, shape (N, D)
             Any array `kmeans` takes, data frames and lists. Of a sparse matrix every batch is made
-            dense, and so are the rows the start looks at.
+            dense, and so are the rows the start looks at. Of a stream the rows of many batches
+            are gathered in one pass.
         y : None
             Ignored.
         sample_weight : array, shape (N,), optional

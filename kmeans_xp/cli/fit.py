@@ -11,10 +11,12 @@ from kmeans_xp.cli import options as opt
 from kmeans_xp.cli.app import CommandError, app, guarded, note
 from kmeans_xp.cli.report import print_fit
 from kmeans_xp.cli.results import check_out, draw, save
-from kmeans_xp.cli.rows import cluster, read_rows
+from kmeans_xp.cli.rows import cluster, read_rows, stream_rows
 from kmeans_xp.validation import INIT_NAMES
 
 __all__ = ["fit"]
+
+LABELS = "labels.npy"
 
 
 @app.command()
@@ -42,6 +44,10 @@ def fit(
     max_iter: opt.MaxIterOption = 300,
     tol: opt.TolOption = 1e-4,
     device: opt.DeviceOption = opt.Device.CPU,
+    streamed: opt.StreamOption = False,
+    checkpoint: opt.CheckpointOption = None,
+    resume: opt.ResumeOption = None,
+    labels_out: opt.LabelsOption = None,
     progress: opt.ProgressOption = None,
     form: opt.FormatOption = opt.Format.TABLE,
 ) -> None:
@@ -59,21 +65,31 @@ def fit(
         "metric": str(metric),
         "device": opt.as_device(device),
         "progress": opt.as_progress(progress),
+        "checkpoint": checkpoint,
+        "resume": resume,
     }
+    if streamed and standardize:
+        raise typer.BadParameter("--standardize would need all rows in memory; not with --stream")
     if out is not None:
         check_out(out)
-    rows = read_rows(data, columns, array, standardize)
+        if streamed:
+            labels_out = labels_out or out / LABELS
+            out.mkdir(parents=True, exist_ok=True)
+    if streamed:
+        rows = stream_rows(data, columns, array)
+    else:
+        rows = read_rows(data, columns, array, standardize)
     X = rows.values
     note(f"clustering {' x '.join(map(str, X.shape))} {X.dtype} values")
     try:
-        result = cluster(X, n_clusters, random_state=seed, **choices)
+        result = cluster(X, n_clusters, random_state=seed, labels_out=labels_out, **choices)
     except (TypeError, ValueError) as error:
         raise CommandError(_with_option(str(error), init, weights)) from error
-    paths = []
+    paths = [] if labels_out is None else [labels_out]
     if out is not None:
         kept = {**rows.preparation, "metric": str(metric)}
-        shown = rows.in_units(result.centroids)
-        paths = save(out, result, draw(X, result, rows.names), centroids=shown, preparation=kept)
+        shown, figure = rows.in_units(result.centroids), draw(X, result, rows.names)
+        paths += save(out, result, figure, centroids=shown, preparation=kept, labels=not streamed)
     weighted = choices["sample_weight"]
     print_fit(X, result, paths, form, weights=weighted, metric=metric)
 
@@ -82,6 +98,8 @@ def _with_option(message: str, init: str, weights: Path | None) -> str:
     """Name the option and the file behind an argument of `kmeans`."""
     if weights is not None and message.startswith("sample_weight"):
         return f"--weights {weights}: {message}"
+    if message.startswith("labels_out"):
+        return message.replace("labels_out", "--labels-out", 1)
     if message.startswith("init") and init not in INIT_NAMES:
         return f"--init {init}: {message}"
     return message

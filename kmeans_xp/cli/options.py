@@ -20,6 +20,7 @@ from kmeans_xp.validation import INIT_NAMES
 
 __all__ = [
     "ArrayOption",
+    "CheckpointOption",
     "ClustersOption",
     "ColumnsOption",
     "DataArgument",
@@ -28,13 +29,16 @@ __all__ = [
     "Format",
     "FormatOption",
     "InitOption",
+    "LabelsOption",
     "MaxIterOption",
     "Metric",
     "MetricOption",
     "NInitOption",
     "ProgressOption",
+    "ResumeOption",
     "SeedOption",
     "StandardizeOption",
+    "StreamOption",
     "TolOption",
     "WeightsOption",
     "as_device",
@@ -120,6 +124,34 @@ NInitOption = Annotated[str, typer.Option(help="auto, or how many starts to try.
 MaxIterOption = Annotated[int, typer.Option(help="Most iterations of one start.", min=1)]
 TolOption = Annotated[
     float, typer.Option(help="When to stop; 0: no change at all.", min=0, callback=_finite)
+]
+StreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Read the file block by block, for rows that do not fit in memory; --out then gets "
+        "labels.npy for labels.csv, and no picture.",
+    ),
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder in which to keep the state of the fit, every 30 seconds.",
+        file_okay=False,
+        show_default=False,
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the --checkpoint of an interrupted fit of the same rows: go on from it.",
+        file_okay=False,
+        show_default=False,
+    ),
+]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(help="File for the labels: .npy, int32.", dir_okay=False, show_default=False),
 ]
 ProgressOption = Annotated[
     bool | None,

@@ -12,6 +12,7 @@ import numpy as np
 from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.cli.options import Format
 from kmeans_xp.result import KMeansResult, fingerprint
+from kmeans_xp.streams import is_stream
 
 __all__ = ["percent", "print_fit", "print_json", "print_table", "spread"]
 
@@ -29,7 +30,10 @@ def print_fit(
     """Print the clusters and what was written."""
     labels, centroids = to_numpy(result.labels), to_numpy(result.centroids)
     sizes = np.bincount(labels, minlength=len(centroids))
-    parts = spread(X, labels, centroids, weights, metric)
+    if is_stream(X):  # a share is not worth another pass
+        parts = np.zeros(len(centroids))
+    else:
+        parts = spread(X, labels, centroids, weights, metric)
     if form is Format.JSON:
         print_json(_as_json(result, sizes, parts, paths))
         return

@@ -17,6 +17,7 @@ from kmeans_xp.cli.app import CommandError, note
 from kmeans_xp.io import atomic_files, write_csv, write_npy
 from kmeans_xp.models import write_model
 from kmeans_xp.result import KMeansResult
+from kmeans_xp.streams import is_stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +50,9 @@ def check_out(out: Path) -> None:
 
 def draw(X: np.ndarray, result: KMeansResult, names: Sequence[str] | None = None) -> Figure | None:
     """Draw the clusters, if there is something to draw and to draw with."""
+    if is_stream(X):
+        note("no picture: it would need all rows in memory")
+        return None
     if X.ndim != 2 or X.shape[1] < 2:
         note("no picture: it needs two features or more")
         return None
@@ -76,14 +80,14 @@ def save(
     *,
     centroids: np.ndarray | None = None,
     preparation: dict[str, Any] | None = None,
+    labels: bool = True,
 ) -> list[Path]:
     """Write labels, centroids, the picture and, with a `preparation`, the model."""
     shown = to_numpy(result.centroids) if centroids is None else centroids
-    labels = to_numpy(result.labels)
-    writers: dict[str, Callable[[BinaryIO], Any]] = {
-        "labels.csv": lambda file: write_csv(file, ["label"], [labels]),
-        "centroids.npy": lambda file: write_npy(file, shown),
-    }
+    writers: dict[str, Callable[[BinaryIO], Any]] = {}
+    if labels:
+        writers["labels.csv"] = lambda file: write_csv(file, ["label"], [to_numpy(result.labels)])
+    writers["centroids.npy"] = lambda file: write_npy(file, shown)
     if figure is not None:
         writers["clusters.png"] = lambda file: figure.savefig(file, format="png", dpi=120)
     if preparation is not None and find_spec("safetensors") is None:

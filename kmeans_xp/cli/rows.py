@@ -14,10 +14,11 @@ import numpy as np
 from kmeans_xp.cli.app import CommandError, note
 from kmeans_xp.cli.options import columns_of
 from kmeans_xp.functional import kmeans
-from kmeans_xp.io import read_table
+from kmeans_xp.io import column_indices, read_table
 from kmeans_xp.result import KMeansResult
+from kmeans_xp.streams import stream
 
-__all__ = ["Rows", "check_converged", "cluster", "noted", "read_rows"]
+__all__ = ["Rows", "check_converged", "cluster", "noted", "read_rows", "stream_rows"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Rows:
 
     Attributes
     ----------
-    values : ndarray
+    values : ndarray or Stream
         What is clustered.
     names : list of str or None
         Of the features.
@@ -34,7 +35,7 @@ class Rows:
         How the rows came out of the file, for the model: columns, array, mean and scale.
     """
 
-    values: np.ndarray
+    values: Any
     names: list[str] | None
     preparation: dict[str, Any]
 
@@ -57,6 +58,17 @@ def read_rows(
     mean, scale = _moments(table.values)
     kept |= {"mean": mean, "scale": scale}
     return Rows(prepared(table.values, kept), table.names, kept)
+
+
+def stream_rows(path: Path, columns: str | None, array: str | None) -> Rows:
+    """Open a file whose rows are read block by block, as often as they are needed."""
+    chosen = columns_of(columns)
+    kept: dict[str, Any] = {"columns": chosen, "array": array, "mean": None, "scale": None}
+    if chosen is None or path.suffix.lower() in (".parquet", ".arrow", ".feather"):
+        return Rows(stream(path, columns=chosen, array=array), None, kept)
+    width = stream(path, array=array).shape[1]
+    numbers = column_indices(path, chosen, None, width)
+    return Rows(stream(path, columns=numbers, array=array), None, kept)
 
 
 def prepared(values: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:

@@ -4,7 +4,7 @@ What cannot be read raises `DataError`, whose message names the file and, in tex
 column.
 """
 
-from kmeans_xp.io.base import DataError, Table
+from kmeans_xp.io.base import DataError, Table, column_indices
 from kmeans_xp.io.read import SUFFIXES, read_array, read_table
 from kmeans_xp.io.write import atomic_files, atomic_write, write_csv, write_npy
 
@@ -14,6 +14,7 @@ __all__ = [
     "Table",
     "atomic_files",
     "atomic_write",
+    "column_indices",
     "read_array",
     "read_table",
     "write_csv",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+import kmeans_xp
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
@@ -51,3 +54,11 @@ def test_blocks_run(name, tmp_path, monkeypatch, capsys):
         pytest.skip(str(error))
     if name == "docs/same_bits.md":
         assert f"prints `{capsys.readouterr().out.strip()}`" in (ROOT / name).read_text("utf-8")
+
+
+def test_the_reference_names_everything_public():
+    listed = set(re.findall(r"^   ([\w.]+)$", (ROOT / "docs/api.rst").read_text("utf-8"), re.M))
+    for name in dir(kmeans_xp):
+        thing = getattr(kmeans_xp, name)
+        parts = [f"{name}.{part}" for part in thing.__all__] if inspect.ismodule(thing) else [name]
+        assert set(parts) <= listed

@@ -309,9 +309,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the median counts")
     parser.add_argument("--no-converge", action="store_true", help="leave out the second table")
     arguments = parser.parse_args(argv)
-    chosen = range(len(SHAPES))
+    chosen: Sequence[int] = range(len(SHAPES))
     if arguments.shapes is not None:
-        chosen = [int(i) for i in arguments.shapes.split(",")]  # type: ignore[assignment]
+        chosen = [int(i) for i in arguments.shapes.split(",")]
     reason = why_not()
     if reason is not None:
         print(f"benchmarks gpu: {reason}", file=sys.stderr)

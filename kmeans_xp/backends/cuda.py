@@ -229,7 +229,7 @@ class DeviceLloyd:
             shift_high=high,
             rechecked=int(state["n_open"]),
             centroids=ahead.result,
-            details={name: int(state[name]) for name in STATE.names[4:16]},  # type: ignore[index]
+            details={name: int(state[name]) for name in STATE.names[4:16]},  # type: ignore[index] # has names
         )
 
     def _shift(self, state: Any) -> tuple[float, float]:

@@ -11,10 +11,11 @@ import numpy as np
 
 from kmeans_xp.backends.convert import to_numpy
 from kmeans_xp.cli.options import Format
+from kmeans_xp.report.numbers import cluster_costs
 from kmeans_xp.result import KMeansResult, fingerprint
 from kmeans_xp.streams import is_stream
 
-__all__ = ["percent", "print_fit", "print_json", "print_table", "spread"]
+__all__ = ["percent", "print_fit", "print_json", "print_table"]
 
 
 def print_fit(
@@ -33,7 +34,7 @@ def print_fit(
     if is_stream(X):  # a share is not worth another pass
         parts = np.zeros(len(centroids))
     else:
-        parts = spread(X, labels, centroids, weights, metric)
+        parts = cluster_costs(X, labels, centroids, weights, metric)
     if form is Format.JSON:
         print_json(_as_json(result, sizes, parts, paths))
         return
@@ -83,34 +84,6 @@ def _add_classes(
         digit = str(counts[k].argmax()) if size else "-"
         rows[k] += [digit, percent(counts[k].max(), size)]
     rows[-1] += ["", percent(counts.max(axis=1).sum(), sizes.sum())]
-
-
-def spread(
-    X: np.ndarray,
-    labels: np.ndarray,
-    centroids: np.ndarray,
-    weights: np.ndarray | None,
-    metric: str = "euclidean",
-) -> np.ndarray:
-    """Inertia of each cluster over a common factor, in plain float64: shown, never used."""
-    unit = max(abs(float(a)) for a in (X.max(), X.min(), centroids.max(), centroids.min())) or 1.0
-    found = np.zeros(len(centroids))
-    step = max(1, 2**20 // X.shape[1])
-    for lo in range(0, len(X), step):
-        k = labels[lo : lo + step]
-        rows, own = X[lo : lo + step] / unit, centroids[k] / unit
-        if metric == "cosine":
-            rows, own = _of_length_one(rows), _of_length_one(own)
-        part = np.square(rows - own, dtype=np.float64).sum(axis=1)
-        if weights is not None:
-            part *= weights[lo : lo + step]
-        found += np.bincount(k, part, minlength=len(centroids))
-    return found
-
-
-def _of_length_one(x: np.ndarray) -> np.ndarray:
-    wide = x.astype(np.float64)
-    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
 
 def percent(part: float, whole: float) -> str:

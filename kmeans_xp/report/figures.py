@@ -39,7 +39,7 @@ def _drawing() -> Iterator[None]:
         # Letters that matplotlib's font lacks are drawn by the reader's.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         mpl.rcdefaults()
-        mpl.rcParams.update(LOOK)  # type: ignore[arg-type]
+        mpl.rcParams.update(LOOK)  # type: ignore[arg-type] # its keys are typed one by one
         yield
 
 

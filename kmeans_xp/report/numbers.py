@@ -10,7 +10,7 @@ import numpy as np
 
 from kmeans_xp.backends.convert import to_numpy
 
-__all__ = ["Portrait", "directions", "portrait"]
+__all__ = ["Portrait", "cluster_costs", "directions", "portrait"]
 
 NEAREST = 5  # rows named for each cluster
 CHUNK = 1 << 20  # entries looked at together
@@ -73,15 +73,14 @@ def portrait(
         Magnitude in x.
     """
     cosine = metric == "cosine"
-    unit = 1.0 if cosine else largest or 1.0  # a scale in which no square overflows
-    centers = directions(centroids) if cosine else centroids.astype(np.float64) / unit
-    w = np.ones(len(labels)) if weights is None or not weights.any() else weights / weights.max()
+    unit, centers = _scaled(centroids, metric, largest)
+    w = _relative(weights, len(labels))
     mean = sum(w[rows] @ block for rows, block in _blocks(x, unit, cosine)) / w.sum()
     squares = np.zeros(centers.shape[1])
     costs = np.empty(len(labels))
     for rows, block in _blocks(x, unit, cosine):
         squares += w[rows] @ np.square(block - mean)
-        costs[rows] = np.square(block - centers[labels[rows]]).sum(axis=1)
+        costs[rows] = _costs(block, centers, labels[rows])
     deviation = np.sqrt(squares / w.sum())
     constant = deviation <= CONSTANT * np.abs(mean)
     contrast = (centers - mean) / np.where(constant, 1.0, deviation)
@@ -100,6 +99,51 @@ def portrait(
         nearest=nearest,
         distances=[costs[r] / 2 if cosine else np.sqrt(costs[r]) * unit for r in nearest],
     )
+
+
+def cluster_costs(
+    x: np.ndarray,
+    labels: np.ndarray,
+    centroids: np.ndarray,
+    weights: np.ndarray | None,
+    metric: str,
+) -> np.ndarray:
+    """Inertia of each cluster over a common factor.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+    labels, centroids, weights
+        As for `portrait`.
+    metric : {"euclidean", "cosine"}
+    """
+    largest = max(abs(float(a)) for a in (x.max(), x.min(), centroids.max(), centroids.min()))
+    unit, centers = _scaled(centroids, metric, largest)
+    w, found = _relative(weights, len(labels)), np.zeros(len(centroids))
+    for rows, block in _blocks(x, unit, metric == "cosine"):
+        costs = _costs(block, centers, labels[rows])
+        found += np.bincount(labels[rows], w[rows] * costs, minlength=len(found))
+    return found
+
+
+def _scaled(centroids: np.ndarray, metric: str, largest: float) -> tuple[float, np.ndarray]:
+    """A unit in which no square overflows, and the centroids in it (of length 1 for cosine)."""
+    if metric == "cosine":
+        return 1.0, directions(centroids)
+    unit = largest or 1.0
+    return unit, centroids.astype(np.float64) / unit
+
+
+def _relative(weights: np.ndarray | None, n_rows: int) -> np.ndarray:
+    """Weights over the largest; 1 where there are none, or none counts."""
+    if weights is None or not weights.any():
+        return np.ones(n_rows)
+    return np.asarray(weights / weights.max())
+
+
+def _costs(block: np.ndarray, centers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Squared distances to the own centroid; with the cosine metric twice 1 − cosine."""
+    return np.asarray(np.square(block - centers[labels]).sum(axis=1))
 
 
 def directions(rows: np.ndarray) -> np.ndarray:

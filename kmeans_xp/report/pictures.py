@@ -95,7 +95,7 @@ def _elbow(content: Content) -> Html:
     assert choice is not None
     columns = choice.selection.to_dict()
     criteria = {name: columns[name] for name in ("inertia", "silhouette")}
-    display = ElbowDisplay(columns["k"], criteria, choice.k)  # type: ignore[arg-type]
+    display = ElbowDisplay([int(k) for k in columns["k"]], criteria, choice.k)
     low, high = int(columns["k"][0]), int(columns["k"][-1])
     text = (
         f"Inertia and mean silhouette for {low} to {high} clusters; {choice.k} is marked. The "

@@ -4,6 +4,7 @@ real near-ties.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,6 +107,27 @@ class Centers:
     metric: Metric
     spread: float
     _scaled: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def between(self) -> np.ndarray:
+        """Lower bounds of the distances between the centroids in the frame; infinite to itself."""
+        n_clusters, n_features = self.values.shape
+        out = np.empty((n_clusters, n_clusters), dtype=np.float32)
+        with np.errstate(all="ignore"):
+            points = self.values.astype(np.float64) * self.frame.scale - self.frame.center
+            squares = np.einsum("ij,ij->i", points, points)
+            squares *= 1 - 16 * gamma(n_features + 8, FLOAT64)
+            step = max(1, (1 << 18) // n_clusters)
+            for lo in range(0, n_clusters, step):
+                some = slice(lo, lo + step)
+                squared = squares[some, None] + squares
+                squared -= (2 * points[some]) @ points.T
+                squared -= 2.0**-120  # what float32 could round upwards
+                np.fmax(squared, 0, out=squared)
+                np.sqrt(np.fmin(squared, 1e36).astype(np.float32), out=out[some])
+        out *= np.float32(1 - 2.0**-20)
+        np.fill_diagonal(out, np.inf)
+        return out
 
     def scaled(self, middle: np.ndarray, largest: float) -> tuple[int, tuple[np.ndarray, ...]]:
         """Return an exponent above all values; in that scale the centroids less `middle`, their

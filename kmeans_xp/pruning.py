@@ -8,6 +8,7 @@ the safe way, so a pruned iteration has the bits of a plain one.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,16 @@ __all__ = ["Bounds", "Drift", "bound_terms"]
 
 # Distances between centroids are worth their cost up to this many of them.
 _MOST_PAIRS = 2048
+# Centroids farther than this many times the largest upper bound of a cluster cannot take its rows.
+_REACH = np.float32(2.1)
+# Rows that tell how large the bounds are.
+_SAMPLE = 1 << 13
+# Share of the rows left open from which bounds are next to useless, and for how many iterations
+# at most the distances between centroids are not looked at then.
+_HOPELESS = 0.9
+_LONGEST_PAUSE = 15
+# More than any distance.
+_FAR = np.float32(1e30)
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,23 @@ class Drift:
     own : ndarray, shape (K,)
         How far each moved, at least.
     others : ndarray, shape (K,)
-        How far any other one moved, at least.
+        How far any other one moved, at least, of those not beyond.
+    beyond : ndarray, shape (K,)
+        At most the distance, where they are now, to the nearest other one that moved and is left
+        out of `others`: rows of k are nearer to k than to those if they are nearer than half this.
     half : ndarray, shape (K,)
         At most half the distance to the nearest other centroid, where they are now.
     """
 
     own: np.ndarray
     others: np.ndarray
+    beyond: np.ndarray
     half: np.ndarray
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """All of them, a row a cluster: what a row of X needs lies together."""
+        return np.stack([self.own, self.others, self.beyond, self.half], axis=1)
 
 
 class Bounds:
@@ -50,32 +70,68 @@ class Bounds:
         self.upper = np.full(n_rows, np.inf, dtype=np.float32)
         self.lower = np.zeros(n_rows, dtype=np.float32)
         self._known: np.ndarray | None = None
+        self._opened: list[int] = []
+        self._pause = self._left = 0
 
-    def follow(self, centroids: np.ndarray, centers: Centers) -> Drift | None:
+    def follow(
+        self, centroids: np.ndarray, centers: Centers, labels: np.ndarray | None
+    ) -> Drift | None:
         """Tell how the bounds change for new centroids; None if they cannot be used for them."""
         known, self._known = self._known, centroids
         if len(centers.values) < len(centroids):
             self._known = None  # of equal centroids any may leave: nothing bounds that
-        if known is None or self._known is None:
+        if known is None or self._known is None or labels is None:
             self.upper.fill(np.inf)
             return None
-        scale = centers.frame.scale
         with np.errstate(all="ignore"):
-            step = (centroids.astype(np.float64) - known) * scale
-            moved = np.sqrt(np.einsum("ij,ij->i", step, step)) * (1 + 1e-9) + 1e-30
+            step = (centroids.astype(np.float64) - known) * centers.frame.scale
+            distance = np.sqrt(np.einsum("ij,ij->i", step, step)) * (1 + 1e-9) + 1e-30
+            moved = (centroids != known).any(axis=1)
             # an overflow is infinite, and an infinite drift settles nothing
-            own = (moved * (1 + 2.0**-22)).astype(np.float32)
-        order = np.argsort(own)
-        others = np.full(len(own), own[order[-1]])
-        others[order[-1]] = own[order[-2]]
-        return Drift(own, others, _half_distances(centers))
+            own = np.where(moved, distance * (1 + 2.0**-22), 0).astype(np.float32)
+        if len(own) > _MOST_PAIRS or not self._promising():
+            order = np.argsort(own)
+            others = np.full(len(own), own[order[-1]])
+            others[order[-1]] = own[order[-2]]
+            nowhere = np.full(len(own), _FAR)
+            return Drift(own, others, nowhere, np.zeros_like(own))
+        between = centers.between
+        reach = _REACH * self._radii(own, labels)
+        others, beyond = _parted(between, np.flatnonzero(moved), own, reach)
+        return Drift(own, others, beyond, between.min(axis=1) * np.float32(0.5))
+
+    def _promising(self) -> bool:
+        """Whether to look at the distances between centroids: more and more rarely where bounds
+        left most rows open.
+        """
+        share, self._opened = sum(self._opened) / len(self.upper), []
+        if share < _HOPELESS:
+            self._pause = self._left = 0
+        elif self._left:
+            self._left -= 1
+            return False
+        else:
+            self._pause = self._left = min(2 * self._pause + 1, _LONGEST_PAUSE)
+        return True
+
+    def _radii(self, own: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """About how large the upper bounds of each cluster get, from a sample of the rows."""
+        some = slice(None, None, max(1, len(labels) // _SAMPLE))
+        label = labels[some]
+        upper = self.upper[some] + own[label]
+        upper[upper > _FAR] = 0
+        radii = np.zeros_like(own)
+        np.maximum.at(radii, label, upper)
+        return radii
 
     def age(
         self, backend: Backend, lo: int, hi: int, labels: np.ndarray, drift: Drift
     ) -> np.ndarray:
         """Let the bounds of rows lo..hi give way; returns the rows they no longer settle."""
         upper, lower = self.upper[lo:hi], self.lower[lo:hi]
-        return lo + backend.age(upper, lower, labels, drift.own, drift.others, drift.half)
+        still = backend.age(upper, lower, labels, drift.table)
+        self._opened.append(len(still))
+        return lo + still
 
     def tighten(
         self,
@@ -140,23 +196,16 @@ def bound_terms(centers: Centers) -> tuple[float, float, float, float]:
     return offset, shrink, 2.0**-56 * n_features, centers.far_norm
 
 
-def _half_distances(centers: Centers) -> np.ndarray:
-    """Lower bounds of half the distance from each centroid to the nearest other one."""
-    n_clusters, n_features = centers.values.shape
-    half = np.zeros(n_clusters, dtype=np.float32)
-    if n_clusters > _MOST_PAIRS:
-        return half
-    frame = centers.frame
-    with np.errstate(all="ignore"):
-        points = centers.values.astype(np.float64) * frame.scale - frame.center
-        squares = np.einsum("ij,ij->i", points, points)
-        slack = 16 * gamma(n_features + 8, 2.0**-53)
-        step = max(1, (1 << 18) // n_clusters)
-        for lo in range(0, n_clusters, step):
-            some = points[lo : lo + step]
-            sums = squares[lo : lo + step, None] + squares
-            squared = sums * (1 - slack) - 2 * (some @ points.T)
-            squared[np.arange(len(some)), np.arange(lo, lo + len(some))] = np.inf
-            nearest = np.sqrt(np.maximum(np.nan_to_num(squared.min(axis=1), nan=0.0), 0))
-            half[lo : lo + step] = np.minimum(nearest * (0.5 - 2.0**-20), 1e30)
-    return half
+def _parted(
+    between: np.ndarray, moved: np.ndarray, own: np.ndarray, reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Drift.others` of centroids within reach, and `Drift.beyond`."""
+    others, beyond = np.zeros_like(own), np.full_like(own, _FAR)
+    step = max(1, (1 << 18) // max(len(moved), 1))
+    for lo in range(0, len(own) if moved.size else 0, step):
+        rows = slice(lo, lo + step)
+        distances = between[rows] if len(moved) == len(own) else between[rows, moved]
+        near = distances <= reach[rows, None]
+        np.max(np.where(near, own[moved], 0), axis=1, out=others[rows])
+        np.min(np.where(near, _FAR, distances), axis=1, out=beyond[rows])
+    return others, np.minimum(beyond, _FAR)

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmeans_xp import fingerprint, kmeans
+from kmeans_xp.assignment import prepare
+from kmeans_xp.backends.records import Frame
 from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.pruning import Bounds
 
 from .helpers import environment
 
@@ -86,3 +89,27 @@ def test_bounds_hold_and_settle_rows(numba: str, kind: str) -> None:
     assert (bounds.upper >= own).all()
     assert (bounds.lower <= distances.min(axis=1)).all()
     assert (bounds.upper < bounds.lower).mean() > 0.5
+
+
+@pytest.mark.parametrize("still", [0, 15, 20])
+def test_what_bounds_give_way_for(still: int) -> None:
+    before = 4 * words(1, (20, 3))
+    after = before + words(2, (20, 3))
+    after[:still] = before[:still]
+    frame = Frame(1.0, np.zeros(3, dtype=np.float32))
+    labels = (np.arange(400) % 20).astype(np.int32)
+    bounds = Bounds(400)
+    assert bounds.follow(before, prepare(before, frame), labels) is None
+    bounds.upper[:] = 0.5
+    drift = bounds.follow(after, prepare(after, frame), labels)
+    assert drift is not None
+    moved = np.sqrt(np.square(after - before).sum(axis=1))
+    apart = np.sqrt(np.square(after[:, None] - after).sum(axis=2))
+    np.fill_diagonal(apart, np.inf)
+    assert (drift.own >= moved).all() and (drift.own[:still] == 0).all()
+    assert (drift.half <= apart.min(axis=1) / 2).all()
+    for k in range(20):
+        followed = moved <= drift.others[k]
+        followed[k] = True
+        assert (followed | (apart[k] >= drift.beyond[k])).all()
+    assert still == 20 or (drift.beyond < apart.max()).any()

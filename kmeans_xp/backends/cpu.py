@@ -261,20 +261,14 @@ class NumpyBackend(Backend):
         return super().nearest(x, rows, norms, frame, tile, bound)
 
     def age(
-        self,
-        upper: np.ndarray,
-        lower: np.ndarray,
-        labels: np.ndarray,
-        own: np.ndarray,
-        others: np.ndarray,
-        half: np.ndarray,
+        self, upper: np.ndarray, lower: np.ndarray, labels: np.ndarray, give: np.ndarray
     ) -> np.ndarray:
         """Let bounds give way in place (`pruning.Drift`); positions of the rows left open."""
         if self._fast is None:
-            return super().age(upper, lower, labels, own, others, half)
+            return super().age(upper, lower, labels, give)
         from kmeans_xp.backends import numba_bounds
 
-        return numba_bounds.age(upper, lower, labels, own, others, half)
+        return numba_bounds.age(upper, lower, labels, give)
 
     def renew(
         self,

@@ -229,18 +229,17 @@ class Backend:
         return None
 
     def age(
-        self,
-        upper: np.ndarray,
-        lower: np.ndarray,
-        labels: np.ndarray,
-        own: np.ndarray,
-        others: np.ndarray,
-        half: np.ndarray,
+        self, upper: np.ndarray, lower: np.ndarray, labels: np.ndarray, give: np.ndarray
     ) -> np.ndarray:
-        """Let bounds give way in place (`pruning.Drift`); positions of the rows left open."""
+        """Let bounds give way in place; positions of the rows left open.
+
+        `give` is `pruning.Drift.table`.
+        """
+        own, others, beyond, half = give.T
         upper += own[labels]
         upper *= _UP
         lower -= others[labels]
+        np.minimum(lower, beyond[labels] - upper, out=lower)
         np.maximum(lower, 0, out=lower)
         lower *= _DOWN
         return np.flatnonzero(~(upper < np.maximum(lower, half[labels])))

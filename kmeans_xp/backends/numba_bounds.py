@@ -21,37 +21,30 @@ _DOWN = np.float32(1 - 2.0**-22)
 
 
 @jit
-def _age(upper: Any, lower: Any, labels: Any, own: Any, others: Any, half: Any, out: Any) -> Any:
+def _age(upper: Any, lower: Any, labels: Any, give: Any, out: Any) -> Any:
     """Let bounds give way; the rows that are still open go to `out`."""
     count = 0
     zero = np.float32(0)
     for i in range(len(upper)):
-        k = labels[i]
-        u = (upper[i] + own[k]) * _UP
-        b = max(lower[i] - others[k], zero) * _DOWN
+        k = np.uint32(labels[i])
+        u = (upper[i] + give[k, 0]) * _UP
+        b = max(min(lower[i] - give[k, 1], give[k, 2] - u), zero) * _DOWN
         upper[i] = u
         lower[i] = b
         out[count] = i
-        count += not u < max(b, half[k])
+        count += not u < max(b, give[k, 3])
     return count
 
 
-def age(
-    upper: np.ndarray,
-    lower: np.ndarray,
-    labels: np.ndarray,
-    own: np.ndarray,
-    others: np.ndarray,
-    half: np.ndarray,
-) -> np.ndarray:
+def age(upper: np.ndarray, lower: np.ndarray, labels: np.ndarray, give: np.ndarray) -> np.ndarray:
     """Let the bounds of some rows give way, in place.
 
     Parameters
     ----------
     upper, lower : ndarray of float32, shape (n,)
     labels : ndarray of int32, shape (n,)
-    own, others, half : ndarray of float32, shape (K,)
-        See `kmeans_xp.pruning.Drift`.
+    give : ndarray of float32, shape (K, 4)
+        `kmeans_xp.pruning.Drift.table`.
 
     Returns
     -------
@@ -59,7 +52,7 @@ def age(
         Positions of the rows that the bounds no longer settle.
     """
     out = np.empty(len(upper) + 1, dtype=np.int64)
-    return out[: _age(upper, lower, labels, own, others, half, out)]
+    return out[: _age(upper, lower, labels, give, out)]
 
 
 @sum_jit
@@ -171,7 +164,7 @@ def warmup() -> None:
     """Compile the kernels, or load them from the cache."""
     one = np.ones(1, dtype=np.float32)
     labels = np.zeros(1, dtype=np.int32)
-    age(one.copy(), one.copy(), labels, one, one, one)
+    age(one.copy(), one.copy(), labels, np.ones((1, 4), dtype=np.float32))
     sure = np.ones(1, dtype=bool)
     renew(one.copy(), one.copy(), slice(0, 1), one, one, sure, one, (0.0, 0.0, 1.0, 0.0, 1.0))
     own = Own(Frame(1.0, one), one[:, None], np.zeros(1), 1.0, 0.0)

@@ -27,6 +27,8 @@ __all__ = ["Part"]
 _BATCH_ROWS = 1 << 16
 # With algorithm "auto" bounds are kept once fewer rows than this change their label.
 _FEW_CHANGES = 0.1
+# They cost next to nothing beside a pass of so many products a row, and are kept from the start.
+_LARGE_PASS = 4096
 # Measuring open rows against their own centroid first pays from this many centroids.
 _TIGHTEN = 16
 # Values that the exact sums of all workers together may hold a level; beyond, workers share them.
@@ -168,9 +170,10 @@ class Part:
         """How far the bounds must give way; None where there are none and every row is assigned."""
         if self.bounds is None and self.algorithm != "lloyd":
             few = self._changed is not None and self._changed < _FEW_CHANGES * self.n_rows
+            few |= len(centroids) * self.n_features >= _LARGE_PASS
             if (few or self.algorithm != "auto") and len(centroids) > 1:
                 self.bounds = Bounds(self.n_rows)
-        return None if self.bounds is None else self.bounds.follow(centroids, centers)
+        return None if self.bounds is None else self.bounds.follow(centroids, centers, self.labels)
 
     def _assign_batches(
         self,

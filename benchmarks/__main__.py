@@ -12,6 +12,7 @@ NAMES = {
     "batch": "many problems in one call, and product quantisation",
     "minibatch": "mini-batches against scikit-learn",
     "stream": "a file larger than the memory of the process",
+    "dask": "iterations on a Dask array, in this process and on local workers",
     "gpu": "one iteration against other libraries on the GPU",
 }
 

@@ -50,6 +50,8 @@ PACKAGES = (
     "jax",
     "cupy-cuda12x",
     "cupy-cuda13x",
+    "dask",
+    "distributed",
 )
 
 

@@ -195,7 +195,8 @@ class Delta:
         for weight in sums.weights:
             touched |= weight != 0
         clusters = np.flatnonzero(touched)
-        values = [value[clusters] for value in sums.values]
+        depth = max((i for i, value in enumerate(sums.values, 1) if value.any()), default=0)
+        values = [value[clusters] for value in sums.values[:depth]]
         return cls(clusters, values, [w[clusters] for w in sums.weights], changed, rechecked)
 
     @classmethod

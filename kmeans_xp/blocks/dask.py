@@ -238,16 +238,10 @@ class DaskBlocks(RowBlocks):
         """Labels as a Dask array with the chunks of the rows, computed where these are."""
         assert self._at is not None
         name = f"kmeans-labels-{uuid.uuid4().hex}"
-        plan, at = self.plan(), self._out(self._at)
-        parts = [
-            delayed(tasks.labels_of, pure=False)(part, plan, at, dask_key_name=(name, i))
-            for i, part in enumerate(self._all.parts)
-        ]
-        graph = {key: task for part in parts for key, task in dict(part.dask).items()}
+        at = self._out(self._at)
+        graph = self._all.kept(tasks.labels_of, name, self.plan(), at)
         like = self._meta.reshape(-1).astype(np.int32)
-        labels = da.Array(graph, name, (tuple(self._sizes),), meta=like)
-        [kept] = dask.persist(labels, optimize_graph=False)
-        return kept
+        return da.Array(graph, name, (tuple(self._sizes),), meta=like)
 
     def distinct_labels(self, labels: Any, n_clusters: int) -> int:
         """How many of the clusters have a row."""

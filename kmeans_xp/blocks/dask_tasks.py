@@ -20,6 +20,8 @@ __all__ = ["Chunks", "Piece", "hold", "process", "tree"]
 
 # Results that are combined in one task.
 _FAN_IN = 8
+# Seconds after which it is time to see whether the workers that are waited for are still there.
+_PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,6 @@ class Chunks:
     def __init__(self, parts: Sequence[Delayed]) -> None:
         self.parts = list(dask.persist(*parts))
         self._known: list[str | None] | None = None
-        self._workers: frozenset[Any] = frozenset()
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -77,11 +78,7 @@ class Chunks:
         own: Sequence[tuple[Any, ...]] | None = None,
     ) -> list[Any]:
         """Results of ``function(chunk, *own, *shared)`` on the client."""
-        tasks = [
-            _task(function, part, *(own[i] if own is not None else ()), *shared)
-            for i, part in enumerate(self.parts)
-        ]
-        return list(dask.compute(*tasks, optimize_graph=False))
+        return self._run(lambda: self._tasks(function, shared, own))
 
     def total(
         self,
@@ -94,21 +91,46 @@ class Chunks:
 
         Those of a worker are combined there first, so that one result a worker travels.
         """
-        groups: dict[str | None, list[Delayed]] = {}
-        for i, (part, home) in enumerate(zip(self.parts, self._homes(), strict=True)):
-            mine = own[i] if own is not None else ()
-            with _at(home):
-                task = _task(_piece, function, part, *mine, *shared, name=function.__name__)
-            groups.setdefault(home, []).append(task)
         join = functools.partial(_merged, merge)
-        tops = []
-        for home, tasks in groups.items():
-            with _at(home):
-                tops.append(tree(join, tasks))
-        [piece] = dask.compute(tree(join, tops), optimize_graph=False)
-        if piece.workers != self._workers:  # some came or went, and chunks with them
-            self._workers, self._known = piece.workers, None
+
+        def combined() -> list[Delayed]:
+            groups: dict[str | None, list[Delayed]] = {}
+            tasks = self._tasks(function, shared, own, _piece)
+            for home, task in zip(self._homes(), tasks, strict=True):
+                groups.setdefault(home, []).append(task)
+            tops = []
+            for home, group in groups.items():
+                with _at(home):
+                    tops.append(tree(join, group))
+            return [tree(join, tops)]
+
+        [piece] = self._run(combined)
         return _merged(_only, [piece])
+
+    def kept(self, function: Callable[..., Any], name: str, *shared: Any) -> dict[Any, Any]:
+        """Graph of the results of ``function(chunk, *shared)``, kept where the chunks are."""
+        tasks = []
+        for i, (part, home) in enumerate(zip(self.parts, self._homes(), strict=True)):
+            with _at(home, strict=False):
+                call = delayed(function, pure=False)
+                tasks.append(call(part, *shared, dask_key_name=(name, i)))
+        found = dask.persist(*tasks, optimize_graph=False)
+        return {key: value for task in found for key, value in dict(task.dask).items()}
+
+    def _tasks(
+        self,
+        function: Callable[..., Any],
+        shared: tuple[Any, ...],
+        own: Sequence[tuple[Any, ...]] | None,
+        *around: Callable[..., Any],
+    ) -> list[Delayed]:
+        """Calls where the chunks are, through `around` if it is given."""
+        tasks = []
+        for i, (part, home) in enumerate(zip(self.parts, self._homes(), strict=True)):
+            call = *around, function, part, *(own[i] if own is not None else ()), *shared
+            with _at(home):
+                tasks.append(_task(*call, name=function.__name__))
+        return tasks
 
     def _homes(self) -> list[str | None]:
         """Addresses of the workers that have the chunks; None where there is but this process."""
@@ -120,6 +142,33 @@ class Chunks:
                 found = client.who_has(futures)
                 self._known = [min(found[future.key], default=None) for future in futures]
         return self._known
+
+    def _run(self, build: Callable[[], list[Delayed]]) -> list[Any]:
+        """Compute tasks; again from their beginning if a worker that they are meant for is gone.
+
+        Tasks are bound to the worker that has their chunk, or Dask would move rows to idle ones.
+        """
+        client = _client()
+        while client is not None:
+            futures = client.compute(build(), optimize_graph=False)
+            if self._done(client, futures):
+                return list(client.gather(futures))
+            client.cancel(futures)
+            self._known = None
+        return list(dask.compute(*build(), optimize_graph=False))
+
+    def _done(self, client: Any, futures: list[Any]) -> bool:
+        """Wait for futures; false if some wait for a worker that is gone."""
+        from distributed import wait
+
+        while True:
+            try:
+                wait(futures, timeout=_PATIENCE)
+            except TimeoutError:
+                if {*self._homes(), None} <= {*client.nthreads(), None}:
+                    continue
+                return False
+            return True
 
 
 def hold(function: Callable[..., Any], *arguments: Any) -> Delayed:
@@ -144,11 +193,11 @@ def _task(function: Callable[..., Any], *arguments: Any, name: str = "") -> Dela
     return delayed(function, pure=False)(*arguments, dask_key_name=key)
 
 
-def _at(home: str | None) -> contextlib.AbstractContextManager[Any]:
-    """Context of tasks that should run on this worker, while there is one."""
+def _at(home: str | None, strict: bool = True) -> contextlib.AbstractContextManager[Any]:
+    """Context of tasks that are to run on this worker, or should."""
     if home is None:
         return contextlib.nullcontext()
-    return dask.annotate(workers=[home], allow_other_workers=True)
+    return dask.annotate(workers=[home], allow_other_workers=not strict)
 
 
 def _client() -> Any:

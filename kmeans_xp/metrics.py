@@ -11,7 +11,7 @@ from array_api_compat import is_array_api_obj
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, take_rows, to_numpy
 from kmeans_xp.grouped import CLOSER, GroupedRows, dispersion, distance_sums
 from kmeans_xp.seeding import Words, sample_rows
-from kmeans_xp.validation import as_array, check_count, check_random_state
+from kmeans_xp.validation import ArgumentError, as_array, check_count, check_random_state
 
 __all__ = [
     "calinski_harabasz_score",
@@ -221,7 +221,9 @@ def _label_values(labels: Any) -> np.ndarray:
     """Labels on the host."""
     values = to_numpy(labels) if is_array_api_obj(labels) else np.asarray(labels)
     if values.ndim != 1:
-        raise ValueError(f"labels must be one-dimensional, got shape {values.shape}")
+        raise ArgumentError(f"labels must be one-dimensional, got shape {values.shape}")
+    if values.dtype.kind == "c":
+        raise ArgumentError(f"labels must not be complex, got dtype {values.dtype}")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("labels must be finite, got NaN or infinity")
     return values

@@ -25,10 +25,12 @@ from kmeans_xp.backends.convert import (
     namespace_name,
     to_numpy,
 )
+from kmeans_xp.exact.bounds import EXACT_INTEGER
 from kmeans_xp.exact.metric import METRICS, Metric
 from kmeans_xp.streams import is_stream
 
 __all__ = [
+    "ArgumentError",
     "as_array",
     "check_algorithm",
     "check_centroids",
@@ -53,6 +55,10 @@ INITS = ("k-means++", "k-means||", "random")
 _ALIASES = {"scalable-k-means++": "k-means||"}
 #: all of them
 INIT_NAMES = (*INITS, *_ALIASES)
+
+
+class ArgumentError(TypeError, ValueError):
+    """An argument of a kind that is not taken: both errors, as scikit-learn's for parameters."""
 
 
 def outside() -> int:
@@ -87,20 +93,20 @@ def as_array(
     ValueError
         For a wrong number of dimensions, or no rows or features.
     """
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ArgumentError(
             f"{name} is a masked array; fill or drop what is masked, as {name}.filled(0)"
         )
     if is_stream(x):
         if not streams:
-            raise TypeError(
+            raise ArgumentError(
                 f"{name} is a stream, and this takes arrays alone; kmeans, KMeans and "
                 "MiniBatchKMeans.fit take streams"
             )
         return x
     if is_sparse(x) or is_cupy_sparse(x):
         if not sparse:
-            raise TypeError(
+            raise ArgumentError(
                 f"{name} is a sparse matrix, and this takes dense arrays alone; pass "
                 f"{name}.toarray()"
             )
@@ -109,7 +115,7 @@ def as_array(
         x = _from_python(x, name)
     if is_dask_array(x):
         if not chunked or n_dims != 2:
-            raise TypeError(
+            raise ArgumentError(
                 f"{name} is a Dask array, and this takes arrays in memory alone; kmeans, KMeans "
                 f"and predict take Dask arrays of two dimensions. Pass {name}.compute()"
             )
@@ -127,7 +133,7 @@ def as_array(
 def _from_python(x: Any, name: str) -> np.ndarray:
     """Make an array of lists, data frames and other array-likes."""
     if x is None or isinstance(x, str | bytes | dict | set):
-        raise TypeError(
+        raise ArgumentError(
             f"{name} must be an array of rows and features, got {type(x).__name__}: {x!r:.60}"
         )
     try:
@@ -144,7 +150,7 @@ def _from_sparse(x: Any, name: str) -> Any:
     """Return a SciPy matrix or array in CSR format."""
     _check_shape(x, name, 2)
     if x.dtype.kind not in "biu" and x.dtype not in (np.float32, np.float64):
-        raise TypeError(
+        raise ArgumentError(
             f"{name} must hold real numbers (bool, integers, float32 or float64), got dtype "
             f"{x.dtype}; convert it, for example with {name}.astype(float)"
         )
@@ -161,14 +167,14 @@ def _check_shape(x: Any, name: str, n_dims: int) -> None:
             )
         return
     if len(shape) == 1:
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must be two-dimensional (rows, features), got one dimension, shape "
             f"{shape}. Reshape it: "
             f"{name}.reshape(-1, 1) if it is one feature, {name}.reshape(1, -1) if it is one row"
         )
     if len(shape) != 2:
         hint = "; kmeans and predict take batches of problems" if len(shape) == 3 else ""
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must be two-dimensional (rows, features), got shape {shape}{hint}"
         )
     if 0 in shape:
@@ -177,15 +183,16 @@ def _check_shape(x: Any, name: str, n_dims: int) -> None:
 
 def _check_dtype(x: Any, name: str) -> Any:
     if isinstance(x, np.ndarray):
+        x = _from_objects(x, name)
         native = x.dtype.newbyteorder("=")
         if x.dtype.kind in "biu" or native in (np.float16, np.float32, np.float64):
             return x
         if x.dtype.name == "bfloat16":
             return x.astype(np.float32)
-        raise TypeError(
+        raise ArgumentError(
             f"{name} must hold real numbers (bool, integers, float16, bfloat16, float32 or "
             "float64), got dtype "
-            f"{x.dtype}; {_remedy(x, name)}"
+            f"{x.dtype}; convert it, for example with {name}.astype(float)"
         )
     xp = array_namespace(x)
     kind = str(x.dtype).split(".")[-1]
@@ -196,35 +203,42 @@ def _check_dtype(x: Any, name: str) -> Any:
     if kind.startswith(("int", "uint", "bool")):
         if has_float64(xp, x):
             return x
-        raise TypeError(
+        raise ArgumentError(
             f"{name} holds integers (dtype {x.dtype}), which need float64, and "
             f"{namespace_name(x)} has it "
             "switched off; enable it (JAX: jax.config.update('jax_enable_x64', True)) or "
             f"convert {name} to float32"
         )
-    raise TypeError(
+    raise ArgumentError(
         f"{name} must hold real numbers (bool, integers, float16, bfloat16, float32 or "
         f"float64), got dtype {x.dtype}"
     )
 
 
-def _remedy(x: np.ndarray, name: str) -> str:
-    """Say what to do about a NumPy array whose dtype is not that of numbers."""
-    if x.dtype.kind == "O":
-        for place, value in np.ndenumerate(x):
-            if not isinstance(value, numbers.Real):
-                where = ", ".join(map(str, place))
-                return (
-                    f"{name}[{where}] is {value!r:.40} (the first that is no number). Drop, impute "
-                    "or encode such columns first"
-                )
-    return f"convert it, for example with {name}.astype(float)"
+def _from_objects(x: np.ndarray, name: str) -> np.ndarray:
+    """Make an array of numbers of one of objects, such as mixed columns of a data frame."""
+    if x.dtype.kind != "O" or not x.size:
+        return x
+    for place, value in np.ndenumerate(x):
+        where = ", ".join(map(str, place))
+        if not isinstance(value, numbers.Real):
+            raise ArgumentError(
+                f"{name} must hold real numbers, got dtype object; {name}[{where}] is "
+                f"{value!r:.40} (the first that is no number). Drop, impute or encode such columns "
+                "first"
+            )
+        if isinstance(value, numbers.Integral) and abs(int(value)) > EXACT_INTEGER:
+            raise ValueError(
+                f"{name} holds integers beyond 2**53, which float64 cannot hold exactly; "
+                f"{name}[{where}] is {value} (the first such value)"
+            )
+    return x.astype(np.float64)
 
 
 def check_count(value: Any, name: str, lowest: int = 1) -> int:
     """Return an integer argument."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer >= {lowest}, got {value!r}")
+        raise ArgumentError(f"{name} must be an integer >= {lowest}, got {value!r}")
     if value < lowest:
         raise ValueError(f"{name} must be >= {lowest}, got {value}")
     return int(value)
@@ -266,7 +280,7 @@ def check_random_state(value: Any) -> None:
     if value is None or value is np.random or isinstance(value, known):
         return
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
-        raise TypeError(
+        raise ArgumentError(
             "random_state must be None, an int, a numpy SeedSequence, RandomState or Generator, "
             f"got {type(value).__name__}"
         )
@@ -277,7 +291,7 @@ def check_random_state(value: Any) -> None:
 def check_tol(value: Any, name: str = "tol") -> float:
     """Return a finite number that is not negative."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number >= 0, got {value!r}")
+        raise ArgumentError(f"{name} must be a number >= 0, got {value!r}")
     tol = float(value)
     if not 0 <= tol < math.inf:
         raise ValueError(f"{name} must be finite and >= 0, got {value}")
@@ -375,17 +389,18 @@ def check_centroids(
         For a wrong shape, NaN or infinity (also where rounding overflows).
     """
     if hasattr(value, "centroids"):
-        raise TypeError(f"{name} must be an array, got a result; pass its .centroids")
+        raise ArgumentError(f"{name} must be an array, got a result; pass its .centroids")
     if is_sparse(value) or is_cupy_sparse(value):
         value = value.toarray()
     given = to_numpy(value) if is_array_api_obj(value) else _from_python(value, name)
+    given = _from_objects(given, name)
     if given.dtype.kind not in "biuf" and given.dtype.name != "bfloat16":
         hint = (
             f"; the names known are {', '.join(map(repr, INITS))}"
             if given.dtype.kind in "US"
             else ""
         )
-        raise TypeError(f"{name} must hold real numbers, got dtype {given.dtype}{hint}")
+        raise ArgumentError(f"{name} must hold real numbers, got dtype {given.dtype}{hint}")
     n_clusters, n_features = shape
     if given.ndim != 2 or given.shape[1] != n_features or n_clusters not in (None, given.shape[0]):
         rows = "n_clusters" if n_clusters is None else n_clusters
@@ -419,9 +434,10 @@ def check_weights(value: Any, x: Any) -> np.ndarray | None:
     """
     if value is None:
         return None
-    name, w = "sample_weight", weights_on_host(value, x)
+    name = "sample_weight"
+    w = _from_objects(weights_on_host(value, x), name)
     if w.dtype.kind not in "biuf" and w.dtype.name != "bfloat16":
-        raise TypeError(f"{name} must hold real numbers, got dtype {w.dtype}")
+        raise ArgumentError(f"{name} must hold real numbers, got dtype {w.dtype}")
     if w.shape != (x.shape[0],):
         raise ValueError(
             f"{name} must have shape ({x.shape[0]},), one weight a row of X, got {w.shape}"
@@ -452,11 +468,11 @@ def weights_on_host(value: Any, x: Any) -> np.ndarray:
         return to_numpy(value)
     here, there = namespace_name(value), namespace_name(x)
     if here != there:
-        raise TypeError(
+        raise ArgumentError(
             f"{name} is in the namespace {here} but X is in {there}; pass NumPy or a {there} array"
         )
     if device(value) != device(home(x)):
-        raise TypeError(
+        raise ArgumentError(
             f"{name} is on device {device(value)} but X is on {device(home(x))}; move one of them"
         )
     return to_numpy(value)

@@ -1,5 +1,7 @@
 """Every refusal names the argument, the value and the remedy, before any work."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,8 @@ def test_the_first_bad_value_is_named_for_any_block_size(rows):
         (ValueError, ["X", "(12, 0)", "one feature"], X[:, :0]),
         (TypeError, ["X", "complex128", "real"], X + 0j),
         (TypeError, ["X", "complex64", "real"], X.astype(np.complex64)),
-        (TypeError, ["X", "object", "astype"], X.astype(object)),
+        (TypeError, ["X[0, 1]", "Decimal", "number"], put(X.astype(object), (0, 1), Decimal(1))),
+        (ValueError, ["X", "[0, 1]", "2**53"], put(X.astype(object), (0, 1), 2**60)),
         (TypeError, ["X[2, 1]", "'red'", "encode"], put(X.astype(object), (2, 1), "red")),
         (TypeError, ["X[2, 1]", "None", "impute"], put(X.astype(object), (2, 1), None)),
         (TypeError, ["X", "<U", "astype"], X.astype(str)),
@@ -122,7 +125,7 @@ def test_data(error, words, data, backend):
         (ValueError, ["init", "(3, 3)", "(3, 2)"], {"init": X[:3, :2]}),
         (ValueError, ["init", "(3, 3)", "(9,)"], {"init": X[:3].ravel()}),
         (TypeError, ["init", "complex128", "real"], {"init": X[:3] + 0j}),
-        (TypeError, ["init", "object", "real"], {"init": X[:3].astype(object)}),
+        (TypeError, ["init[0, 0]", "'a'"], {"init": put(X[:3].astype(object), (0, 0), "a")}),
         (ValueError, ["init", "[1, 2]", "nan", "finite"], {"init": put(X[:3], (1, 2), np.nan)}),
     ],
 )
@@ -147,7 +150,7 @@ def test_init_beyond_float32():
         (ValueError, ["[4]", "inf", "finite"], put(W, 4, np.inf)),
         (ValueError, ["12", "zero", "positive"], W * 0),
         (TypeError, ["complex128", "real"], W + 0j),
-        (TypeError, ["object", "real"], W.astype(object)),
+        (TypeError, ["[4]", "None"], put(W.astype(object), 4, None)),
     ],
 )
 def test_weights(error, words, weights):

@@ -44,6 +44,7 @@ __all__ = ["BaseKMeans"]
 
 # NumPy's types that are taken as they are.
 _PLAIN = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefd")
+_TAKEN = [np.dtype(order + code) for order in "=<>" for code in "d?bBhHiIlLqQef"]
 
 
 class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -235,7 +236,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
             as_array(X)  # says what takes batches of problems
         if own or isinstance(X, np.ma.MaskedArray) or _is_bfloat16(X):
             X = as_array(X)
-        rules = {"dtype": "numeric", "ensure_all_finite": False, "accept_sparse": "csr"}
+        # what is of no other kind becomes float64, numbers in strings for example
+        rules = {"dtype": _TAKEN, "ensure_all_finite": False, "accept_sparse": "csr"}
         with config_context(array_api_dispatch=False):  # what is no array shall become NumPy
             X = validate_data(self, X, reset=reset, skip_check_array=own, **rules)
         return X if own else as_array(X, sparse=True)

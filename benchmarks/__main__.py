@@ -13,6 +13,7 @@ NAMES = {
     "minibatch": "mini-batches against scikit-learn",
     "stream": "a file larger than the memory of the process",
     "dask": "iterations on a Dask array, in this process and on local workers",
+    "scaling": "the cost model of docs/scaling.md against measured runs",
     "gpu": "one iteration against other libraries on the GPU",
 }
 

@@ -166,6 +166,28 @@ def _streams(entries: Entries) -> Table:
     return Table(header, rows)
 
 
+def _models(entries: Entries) -> Table:
+    rows = []
+    for entry in entries:
+        model = entry["checks"]["model_ms"]
+        what = [entry["implementation"], _data(entry), f"{entry['k']:,}"]
+        rows.append([*what, _time(entry["ms"]), _time(model), f"{entry['ms'] / model:.2f}"])
+    return Table(["run", "data", "K", "an iteration", "by the model", "measured to model"], rows)
+
+
+def _predictions(entries: Entries) -> Table:
+    rows = []
+    for entry in entries:
+        told = entry["checks"]
+        parts = [_time(told[f"{part}_ms"]) for part in _PARTS]
+        where = "on the devices" if told["held"] else "in storage"
+        rows.append([_data(entry), f"{told['workers']:,}", where, *parts, _time(entry["ms"])])
+    return Table(["data", "devices", "rows are", *_PARTS, "an iteration"], rows)
+
+
+_PARTS = ("computing", "reading", "scheduling", "sending")
+
+
 def _hashes(entries: Entries) -> Table:
     rows = [[e["checks"]["data"], e["implementation"], e["checks"]["hash"]] for e in entries]
     return Table(["data", "computed in", "the one hash"], rows)
@@ -175,6 +197,8 @@ _LAYOUTS: dict[str, Callable[[Entries], Table]] = {
     "peak extra memory of a fit": _memory,
     "stream": _streams,
     "hashes": _hashes,
+    "model": _models,
+    "prediction": _predictions,
 }
 
 

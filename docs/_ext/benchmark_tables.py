@@ -1,7 +1,7 @@
 """Sphinx directives for figures from benchmarks/results: tables, their origin, who is behind.
 
-``{benchmark-table} cpu`` with ``:table: one iteration``; ``{benchmark-measured} cpu``;
-``{benchmark-behind} cpu batch``.
+``{benchmark-table} cpu`` with ``:table: one iteration`` and perhaps ``:optional:``, for a file that
+may be missing; ``{benchmark-measured} cpu``; ``{benchmark-behind} cpu batch``.
 """
 
 from __future__ import annotations
@@ -34,9 +34,16 @@ class _Figures(SphinxDirective):
 class BenchmarkTable(_Figures):
     """One table of a result file."""
 
-    option_spec: ClassVar[dict[str, Any]] = {"table": directives.unchanged_required}
+    option_spec: ClassVar[dict[str, Any]] = {
+        "table": directives.unchanged_required,
+        "optional": directives.flag,
+    }
 
     def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        if "optional" in self.options and not (RESULTS / f"{name}.json").exists():
+            command = nodes.literal("", f"python -m benchmarks {name} --write")
+            return [nodes.paragraph("", "", nodes.Text("Not measured yet: "), command)]
         record = self.results(self.arguments[0])
         name = self.options.get("table", record["rows"][0]["table"])
         try:

@@ -23,14 +23,16 @@ def check_progress(progress: bool) -> None:
 
 
 @contextlib.contextmanager
-def problem_bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
+def problem_bar(
+    total: int, progress: bool, unit: str = "problem"
+) -> Iterator[Callable[[int], None]]:
     """Show a progress bar over the problems of a batch; gives the function that moves it."""
     if not progress:
         yield lambda count: None
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, desc="k-means", unit="problem") as bar:
+    with tqdm(total=total, desc="k-means", unit=unit) as bar:
         yield bar.update
 
 

@@ -16,6 +16,7 @@ from kmeans_xp.backends.convert import centroid_dtype, from_numpy, is_sparse, ta
 from kmeans_xp.functional import kmeans
 from kmeans_xp.knee import bend, first_gap, knee, speeds_up
 from kmeans_xp.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+from kmeans_xp.progress import check_progress, problem_bar
 from kmeans_xp.seeding import Words, sample_rows
 from kmeans_xp.validation import (
     as_array,
@@ -104,6 +105,7 @@ def select_k(
     metric: str = "euclidean",
     random_state: Any = None,
     device: str | None = None,
+    progress: bool = False,
 ) -> KSelection:
     """Cluster X into several numbers of clusters and choose one of them.
 
@@ -138,6 +140,8 @@ def select_k(
     random_state : None, int, SeedSequence, RandomState or Generator
         Seed. With an int or a SeedSequence, each line of the table belongs to
         ``kmeans(X, k, n_init=n_init, random_state=random_state)``, weights and metric as given.
+    progress : bool, default False
+        Show a progress bar over the fits (needs tqdm).
 
     Returns
     -------
@@ -171,18 +175,23 @@ def select_k(
     options: dict[str, Any] = {"n_init": n_init, "max_iter": max_iter, "tol": tol, "device": device}
     measure = {"sample_weight": sample_weight, "metric": metric}
 
+    check_progress(progress)
+
     score = _Scores(x, size, seed, metric)
     rows = []
-    for k in sizes:
-        began = time.perf_counter()
-        result = kmeans(x, k, random_state=seed, **options, **measure)
-        row = {"k": k, "inertia": result.inertia, "n_iter": result.n_iter}
-        row |= {name: score(name, result) for name in names if name not in ("elbow", "gap")}
-        rows.append({**row, "seconds": time.perf_counter() - began})
-    if "elbow" in names:
-        _add(rows, "elbow", bend(sizes, [row["inertia"] for row in rows]).tolist())
-    if "gap" in names:
-        _add_gaps(rows, x, sizes, n_references, seed, options)
+    fits = len(sizes) * (1 + n_references * ("gap" in names))
+    with problem_bar(fits, progress, "fit") as on_done:
+        for k in sizes:
+            began = time.perf_counter()
+            result = kmeans(x, k, random_state=seed, **options, **measure)
+            row = {"k": k, "inertia": result.inertia, "n_iter": result.n_iter}
+            row |= {name: score(name, result) for name in names if name not in ("elbow", "gap")}
+            rows.append({**row, "seconds": time.perf_counter() - began})
+            on_done(1)
+        if "elbow" in names:
+            _add(rows, "elbow", bend(sizes, [row["inertia"] for row in rows]).tolist())
+        if "gap" in names:
+            _add_gaps(rows, x, sizes, n_references, seed, options, on_done)
     chosen, reason = _choose(names[0], rows)
     if names[0] == "silhouette" and score.sampled and chosen is not None:
         reason += f" (of {size} rows drawn at random)"
@@ -304,6 +313,7 @@ def _add_gaps(
     n_references: int,
     seed: Any,
     options: dict[str, Any],
+    on_done: Callable[[int], None],
 ) -> None:
     """Gap statistic against data uniform in the box around X, drawn on the host."""
     low, high = _box(x)
@@ -316,6 +326,7 @@ def _add_gaps(
         reference, word = from_numpy(drawn, x), words.word()
         for j, k in enumerate(sizes):
             logs[i, j] = _log(kmeans(reference, k, random_state=word, **options).inertia)
+            on_done(1)
     with np.errstate(invalid="ignore"):
         gaps = logs.mean(axis=0) - [_log(row["inertia"]) for row in rows]
         errors = logs.std(axis=0) * math.sqrt(1 + 1 / n_references)

@@ -186,6 +186,14 @@ def test_a_knee_beyond_the_numbers_tried():
     assert "at least 3" in select_k(groups(5), [4, 5], random_state=0).reason
 
 
+def test_progress_over_all_fits(capsys):
+    pytest.importorskip("tqdm")
+    select_k(groups(2), [1, 2, 3], criterion=["elbow", "gap"], progress=True, **FAST)
+    assert "18/18" in capsys.readouterr().err
+    select_k(groups(2), [1, 2, 3], **FAST)
+    assert capsys.readouterr().err == ""
+
+
 def test_few_distinct_rows():
     """The inertia reaches 0, and the curve ends there."""
     X = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 5.0]], 10, axis=0)

@@ -54,6 +54,7 @@ def plot(
     seed: opt.SeedOption = 0,
     n_init: opt.NInitOption = "auto",
     device: opt.DeviceOption = opt.Device.CPU,
+    progress: opt.ProgressOption = None,
 ) -> None:
     """Cluster the rows of a file and draw a picture of it."""
     need("matplotlib", "plot")
@@ -71,6 +72,7 @@ def plot(
         "sample_weight": opt.as_weights(weights),
         "metric": str(metric),
         "device": opt.as_device(device),
+        "progress": opt.as_progress(progress),
     }
     panels = 2 if kind is Kind.CONVERGENCE else 1
     figure = Figure(figsize=(8, 6), layout="constrained")

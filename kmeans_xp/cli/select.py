@@ -49,13 +49,14 @@ def select_k(
     seed: opt.SeedOption = 0,
     n_init: opt.NInitOption = "5",
     device: opt.DeviceOption = opt.Device.CPU,
+    progress: opt.ProgressOption = None,
     form: opt.FormatOption = opt.Format.TABLE,
 ) -> None:
     """Try several numbers of clusters and choose one."""
     if least > most:
         raise typer.BadParameter(f"{most} is less than --from {least}", param_hint="'--to'")
     criteria = [str(one) for one in dict.fromkeys(criterion or [Criterion.ELBOW])]
-    w = opt.as_weights(weights)
+    w, shown = opt.as_weights(weights), opt.as_progress(progress)
     X = read_rows(data, columns, array, standardize).values
     most = min(most, len(X))
     note(f"clustering {' x '.join(map(str, X.shape))} {X.dtype} values, k = {least} to {most}")
@@ -69,6 +70,7 @@ def select_k(
             metric=str(metric),
             random_state=seed,
             device=opt.as_device(device),
+            progress=shown,
         )
     _print(found, form)
 

@@ -227,7 +227,6 @@ def kmeans(
         fitted = _fit_tiny(solver, x, start, words, n_starts, max_iter, tol)
         if fitted is not None:
             return fitted
-    words = words or Words(random_state)
     given = start.name or (start.init if start.given is None else start.given)
     parameters = {
         **described(given, random_state),
@@ -238,6 +237,7 @@ def kmeans(
         parameters["oversampling_factor"] = start.oversampling_factor
     with LabelSink(target, int(x.shape[0])) as sink, pass_bars(x, progress):
         blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
+        words = words or Words(random_state)  # not before X is known to be usable
         blocks.label_store = sink.store
         watches = functools.partial(
             Watch,

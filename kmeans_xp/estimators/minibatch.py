@@ -178,6 +178,8 @@ class MiniBatchKMeans(BaseKMeans):
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Move the centroids by one batch: all rows of X.
 
+        As in scikit-learn, parameters are checked before the first batch alone.
+
         Parameters
         ----------
         X : array, shape (n, D)

@@ -1,10 +1,10 @@
-"""Finding centroids: validate, choose blocks, seed, run the loop."""
+"""Finding centroids: `kmeans` for one problem or a batch, and the start alone."""
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -12,30 +12,23 @@ import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.batch import kmeans_batch
-from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
-from kmeans_xp.blocks.tiny import TinySolver, solver_for_one
-from kmeans_xp.checkpoint import Best, Keeper, described, open_keeper
-from kmeans_xp.exceptions import ConvergenceWarning, warn_of_few_clusters
-from kmeans_xp.label_files import LabelSink, check_labels_out
-from kmeans_xp.lloyd import State, lloyd
+from kmeans_xp.exceptions import ConvergenceWarning
+from kmeans_xp.lloyd import State
 from kmeans_xp.problems import is_batch, open_problems
-from kmeans_xp.progress import Watch, check_progress, pass_bars, problem_bar
+from kmeans_xp.progress import problem_bar
 from kmeans_xp.result import BatchResult, KMeansResult
-from kmeans_xp.seeding import Start, Words, most_words, plus_plus
+from kmeans_xp.seeding import Words, plus_plus
+from kmeans_xp.settings import Settings, Watchers
+from kmeans_xp.single import fit_one
 from kmeans_xp.validation import (
     as_array,
-    check_algorithm,
     check_count,
-    check_device,
     check_init_name,
     check_init_size,
     check_metric,
     check_n_clusters,
-    check_n_init,
-    check_oversampling_factor,
     check_random_state,
-    check_tol,
     check_weights,
     with_rows_counted,
 )
@@ -177,161 +170,22 @@ def kmeans(
     >>> result.inertia, result.converged
     (1.0, True)
     """
-    if is_batch(X, lengths, offsets):
-        if checkpoint is not None or resume is not None:
-            raise ValueError("checkpoint and resume are not for batches")
-        if labels_out is not None:
-            raise ValueError("labels_out is not for batches")
-        return _kmeans_batch(
-            X,
-            n_clusters,
-            lengths,
-            offsets,
-            sample_weight,
-            callback,
-            progress,
-            init=init,
-            init_size=init_size,
-            oversampling_factor=oversampling_factor,
-            n_init=n_init,
-            max_iter=max_iter,
-            tol=tol,
-            metric=metric,
-            random_state=random_state,
-            algorithm=algorithm,
-            device=device,
-            verbose=verbose,
-        )
-    x = as_array(X, sparse=True, streams=True, chunked=True)
-    n_clusters = check_n_clusters(n_clusters, x.shape[0])
-    max_iter, tol = check_count(max_iter, "max_iter"), check_tol(tol)
-    algorithm = check_algorithm(algorithm)
-    check_device(device)
-    measure = check_metric(metric)
-    start = Start(x, init, n_clusters, init_size, measure, oversampling_factor)
-    n_starts = check_n_init(n_init, init)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable, got {callback!r}")
-    check_progress(progress)
-    check_random_state(random_state)
-    keeper = open_keeper(checkpoint, resume)
-    x = with_rows_counted(x, n_clusters)
-    w = check_weights(sample_weight, x)
-    target = check_labels_out(labels_out, int(x.shape[0]))
-    watched = callback is not None or progress or verbose or checkpoint or resume
-    watched = watched or target is not None
-    ordinary = w is None and device is None and algorithm == "auto" and not watched
-    words, solver = None, _tiny_solver(x, start) if ordinary else None
-    if solver is not None:
-        words = Words(random_state)
-        fitted = _fit_tiny(solver, x, start, words, n_starts, max_iter, tol)
-        if fitted is not None:
-            return fitted
-    given = start.name or (start.init if start.given is None else start.given)
-    parameters = {
-        **described(given, random_state),
-        **dict(n_clusters=n_clusters, init_size=init_size, n_init=n_starts),
-        **dict(max_iter=max_iter, tol=tol, metric=metric),
-    }
-    if start.name == "k-means||":
-        parameters["oversampling_factor"] = start.oversampling_factor
-    with LabelSink(target, int(x.shape[0])) as sink, pass_bars(x, progress):
-        blocks = open_blocks(x, w, centroid_dtype(x), device, algorithm, measure)
-        words = words or Words(random_state)  # not before X is known to be usable
-        blocks.label_store = sink.store
-        watches = functools.partial(
-            Watch,
-            blocks,
-            x,
-            max_iter=max_iter,
-            progress=progress,
-            callback=callback,
-            verbose=verbose,
-        )
-        with blocks.session():
-            keeper.begin(blocks, words, parameters)
-            best = _best_start(blocks, start, words, keeper, watches, n_starts, max_iter, tol)
-        sink.keep(best.labels)
-    labels = sink.result(best.labels)
-    warn_of_few_clusters(blocks.distinct_labels(best.labels, n_clusters), n_clusters)
-    return KMeansResult(
-        labels, from_numpy(best.centroids, x), best.inertia, best.n_iter, best.converged
+    settings = Settings(
+        init,
+        init_size,
+        oversampling_factor,
+        n_init,
+        max_iter,
+        tol,
+        metric,
+        random_state,
+        algorithm,
+        device,
     )
-
-
-def _tiny_solver(x: Any, start: Start) -> TinySolver | None:
-    """What fits x in one compiled call, if it is small enough and starts in a plain way."""
-    known = start.given is not None or start.name in ("k-means++", "random")
-    plain = known and start.init_size == "auto" and not start.metric.spherical
-    return solver_for_one(x, start.n_clusters) if plain else None
-
-
-def _fit_tiny(
-    solver: TinySolver,
-    x: Any,
-    start: Start,
-    words: Words,
-    n_starts: int,
-    max_iter: int,
-    tol: float,
-) -> KMeansResult | None:
-    """Fit in one compiled call; None if that cannot decide. Takes nothing from `words`."""
-    k = start.n_clusters
-    first = start.init if start.given is None else start.given
-    drawn = words.copy().words(most_words(k, n_starts))
-    fitted = solver.fit_one(x, k, first, drawn, n_starts, max_iter, tol)
-    if fitted is None:
-        return None
-    labels, centroids, cost, n_iter, converged = fitted
-    warn_of_few_clusters(int(np.count_nonzero(np.bincount(labels))), k)
-    return KMeansResult(from_numpy(labels, x), from_numpy(centroids, x), cost, n_iter, converged)
-
-
-def _best_start(
-    blocks: Blocks,
-    start: Start,
-    words: Words,
-    keeper: Keeper,
-    watches: Callable[[int], Watch],
-    n_starts: int,
-    max_iter: int,
-    tol: float,
-) -> Best:
-    """Make the starts that the keeper says are left; the one of lowest inertia."""
-    best = keeper.best
-    for index in range(keeper.start, n_starts):
-        watch = watches(index)
-        blocks.reset()
-        if keeper.centroids is None:
-            handle = blocks.place(start.centroids(blocks, words))
-        else:
-            before, handle = (blocks.place(c) for c in keeper.centroids)
-            blocks.settle(before)
-        watch.begin(handle)
-        with watch:
-            loop = lloyd(
-                blocks,
-                handle,
-                max_iter=max_iter,
-                tol=tol,
-                on_iteration=watch.on_iteration,
-                on_going=functools.partial(keeper.after_iteration, blocks),
-                done=keeper.iteration,
-            )
-        watch.end(loop, tol)
-        cost = blocks.inertia(loop.centroids)
-        if best is None or cost < best.inertia:
-            centroids = blocks.fetch(loop.centroids)
-            best = Best(cost, centroids, loop.n_iter, loop.converged)
-            if blocks.label_store is None or index + 1 == n_starts:  # else another start takes it
-                best.labels = blocks.labels()
-        keeper.after_start(index, best)
-    assert best is not None
-    if best.labels is None:  # of a start before the interruption, or overwritten
-        blocks.reset()
-        blocks.assign(blocks.place(best.centroids))
-        best.labels = blocks.labels()
-    return best
+    watchers = Watchers(progress, callback, verbose, checkpoint, resume, labels_out)
+    if is_batch(X, lengths, offsets):
+        return _kmeans_batch(X, n_clusters, lengths, offsets, sample_weight, settings, watchers)
+    return fit_one(X, n_clusters, settings, sample_weight, watchers)
 
 
 def _kmeans_batch(
@@ -340,49 +194,44 @@ def _kmeans_batch(
     lengths: Any,
     offsets: Any,
     sample_weight: Any,
-    callback: Any,
-    progress: bool,
-    *,
-    random_state: Any,
-    **settings: Any,
+    settings: Settings,
+    watchers: Watchers,
 ) -> BatchResult:
     """`kmeans` for a batch: everything is checked before the first problem is fitted."""
-    if callback is not None:
+    if watchers.checkpoint is not None or watchers.resume is not None:
+        raise ValueError("checkpoint and resume are not for batches")
+    if watchers.labels_out is not None:
+        raise ValueError("labels_out is not for batches")
+    if watchers.callback is not None:
         raise ValueError("callback is not for batches: fit the problems one by one to watch them")
-    check_progress(progress)
-    check_random_state(random_state)
-    max_iter, tol = check_count(settings["max_iter"], "max_iter"), check_tol(settings["tol"])
-    check_algorithm(settings["algorithm"])
-    check_device(settings["device"])
-    init, init_size = check_init_name(settings["init"]), settings["init_size"]
-    check_oversampling_factor(settings["oversampling_factor"])
+    watchers.check()
+    settings = settings.checked()
+    init, init_size = check_init_name(settings.init), settings.init_size
     if not isinstance(init_size, str) or init_size != "auto":
         check_init_size(init_size, int(np.max(np.asarray(n_clusters))))
-    settings["n_init"] = check_n_init(settings["n_init"], init)
-    spherical = check_metric(settings["metric"]).spherical
+    spherical, verbose = settings.measure.spherical, watchers.verbose
     problems = open_problems(X, lengths, offsets, sample_weight, directions=spherical)
-    plain = settings["device"] is None and init_size == "auto" and not settings["verbose"]
+    plain = settings.device is None and init_size == "auto" and not verbose
     numbers = count()
 
     def single(rows: Any, k: int, first: Any, w: Any, seed: Any) -> KMeansResult:
         weights = None if w is None else from_numpy(w, rows)
-        given = {**settings, "init": first, "sample_weight": weights, "random_state": seed}
-        if settings["verbose"]:  # then all problems come here, in order
+        if verbose:  # then all problems come here, in order
             print(f"Problem {next(numbers)}")
+        own = replace(settings, init=first, random_state=seed)
         with warnings.catch_warnings():  # one warning speaks for all problems
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found: KMeansResult = kmeans(rows, k, **given)
-        return found
+            return fit_one(rows, k, own, weights, Watchers(verbose=verbose))
 
-    with problem_bar(len(problems), progress) as on_done:
+    with problem_bar(len(problems), watchers.progress) as on_done:
         return kmeans_batch(
             problems,
             n_clusters,
             init=init,
-            n_init=settings["n_init"],
-            max_iter=max_iter,
-            tol=tol,
-            random_state=random_state,
+            n_init=int(settings.n_init),
+            max_iter=settings.max_iter,
+            tol=settings.tol,
+            random_state=settings.random_state,
             single=single,
             tiny=plain and not spherical,
             on_done=on_done,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kmeans_xp
-from kmeans_xp import BatchResult, ConvergenceWarning, functional, kmeans, predict
+from kmeans_xp import BatchResult, ConvergenceWarning, kmeans, predict, single
 from kmeans_xp.blocks.tiny import solver_for_one
 
 from .conftest import entered
@@ -375,7 +375,7 @@ def test_one_tiny_problem_has_the_bits_of_the_loop(kind, dtype, init, monkeypatc
 def test_one_problem_is_fitted_by_the_kernel(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
-    monkeypatch.setattr(functional, "open_blocks", lambda *a: pytest.fail("the loop ran"))
+    monkeypatch.setattr(single, "open_blocks", lambda *a: pytest.fail("the loop ran"))
     x = data(shape=(1, 200, 4))[0]
     assert kmeans(x, 3, random_state=0).converged
     with pytest.raises(pytest.fail.Exception):

@@ -2,8 +2,8 @@
 A Dask array
 ============
 
-Dask describes how rows come about and computes them chunk by chunk; the clustering takes the chunks
-as they come and has the bits of the whole array, however it is cut.
+Dask describes how rows come about and computes them chunk by chunk, here or on a cluster. The chunks
+stay where they are, and the result has the bits of the whole array, however it is cut.
 """
 
 import dask
@@ -26,26 +26,33 @@ features = features.rechunk((50_000, 3))
 print(features)
 
 # %%
-# Dask's own schedulers and settings apply.
+# Dask's own schedulers and settings apply; with a client of ``distributed`` it is the workers that
+# compute. Labels are a Dask array again.
 
 with dask.config.set(scheduler="threads"):
-    result = kmeans(stream(features), 6, random_state=0)
-print(f"{fingerprint(result)}  {features.numblocks[0]} chunks")
+    result = kmeans(features, 6, random_state=0)
+print(result.labels)
 
 # %%
-# Other chunks, or the computed array: the same bits.
+# Other chunks, the computed array, or one chunk after the other where they do not all fit in memory:
+# the same bits.
 
-other = kmeans(stream(features.rechunk((17_000, 3))), 6, random_state=0)
-whole = kmeans(features.compute(), 6, random_state=0)
-print(f"{fingerprint(other)}  other chunks\n{fingerprint(whole)}  in memory")
-assert fingerprint(result) == fingerprint(other) == fingerprint(whole)
+fits = {
+    "six chunks": result,
+    "seventeen chunks": kmeans(features.rechunk((17_000, 3)), 6, random_state=0),
+    "in memory": kmeans(features.compute(), 6, random_state=0),
+    "as a stream": kmeans(stream(features), 6, random_state=0),
+}
+for name, fit in fits.items():
+    print(f"{fingerprint(fit)}  {name}")
+assert len({fingerprint(fit) for fit in fits.values()}) == 1
 
 # %%
 # Each cluster in the mean colour of its pixels.
 
-colours = image.reshape(-1, 3)
-palette = np.stack([colours[result.labels == k].mean(axis=0) for k in range(6)])
-painted = palette[result.labels].reshape(image.shape).astype(np.uint8)
+colours, labels = image.reshape(-1, 3), result.labels.compute()
+palette = np.stack([colours[labels == k].mean(axis=0) for k in range(6)])
+painted = palette[labels].reshape(image.shape).astype(np.uint8)
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 for ax, picture, title in zip(axes, (image, painted), ("before", "after"), strict=True):
     ax.imshow(picture)

@@ -12,6 +12,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `square_sum(X, ...)`   exact Σ w|x|² over rows
 `top_two(rows, tile)`  per row the best score, its index and its lead over the second best
 `nearest(X, ...)`      both of these and the certificate in one
+`cells(X, ...)`        rows in cells that label most of them (few features), or None
 `sweep(X, ...)`        assign rows in one compiled pass, or None where there is none
 `seeding_kernels(X)`   compiled passes of k-means++, or None
 `age(...)`             let pruning bounds give way
@@ -83,6 +84,7 @@ def warmup() -> None:
         cpu_numba,
         numba_batch,
         numba_bounds,
+        numba_cells,
         numba_means,
         numba_minibatch,
         numba_seeding,
@@ -94,6 +96,7 @@ def warmup() -> None:
         cpu_numba,
         numba_batch,
         numba_bounds,
+        numba_cells,
         numba_means,
         numba_minibatch,
         numba_seeding,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from array_api_compat import array_namespace
 
-from kmeans_xp.backends import cpu_numpy
+from kmeans_xp.backends import cells, cpu_numpy
 from kmeans_xp.backends.generic import Backend, quiet, upper_norms
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.dyadic import Dyadic
@@ -332,6 +332,14 @@ class NumpyBackend(Backend):
     ) -> None:
         """Add rows to exact sums, grouped by label."""
         sums.add(cpu_numpy.take(x, rows), w, labels, sign)
+
+    def cells(self, x: np.ndarray, frame: Frame, labels: np.ndarray) -> Any:
+        """Rows kept in the order of cells, where that pays."""
+        if self._fast is None or not self._fast.suits(x):
+            return cells.Cells.over(x, frame, labels)
+        from kmeans_xp.backends import numba_cells
+
+        return numba_cells.Cells.over(x, frame, labels)
 
     def sweep(
         self, x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums | None

@@ -181,6 +181,10 @@ class Backend:
         certified = (lead > slope * size + offset) & (lead < 3e38) & (size < limit)
         return best, score, lead, certified
 
+    def cells(self, x: Any, frame: Frame, labels: np.ndarray) -> Any:
+        """Table that labels most rows of few features at a glance; None where there is none."""
+        return None
+
     def sweep(
         self, x: Any, rows: slice | np.ndarray, task: Task, sums: ClusterSums | None
     ) -> Swept | None:

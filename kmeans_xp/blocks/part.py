@@ -4,7 +4,7 @@ of a row in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from kmeans_xp.assignment import Centers, assign_rows, prepare, settle_left
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.records import Swept, Task
 from kmeans_xp.blocks.base import Potential
+from kmeans_xp.blocks.cells import label_in_cells
 from kmeans_xp.blocks.common import Common, Far
 from kmeans_xp.blocks.compiled_potential import host_potential
 from kmeans_xp.blocks.oversampling import HostOversampling
@@ -37,6 +38,10 @@ _PRIVATE_ENTRIES = 1 << 19
 _FEW_MOVES = 4
 # Picking open rows out pays up to this fraction.
 _MOST_ROWS = 0.6
+# Cells that leave more rows than this open are given up.
+_MOST_OPEN = 0.25
+# Ranges of cells that workers take in turn.
+_CELL_RANGES = 16
 
 
 class Part:
@@ -66,6 +71,8 @@ class Part:
         self.algorithm = "auto"
         self._norms: np.ndarray | None = None
         self._known_squares: dict[bool, Dyadic] = {}
+        self._cells: Any = None
+        self._cells_pay = None if x is not None else False  # they hold the rows, which must stay
         self.unlabel()
 
     def unlabel(self, labels: np.ndarray | None = None) -> None:
@@ -78,6 +85,8 @@ class Part:
             first needed.
         """
         self.labels = labels
+        if self._cells is not None:
+            self._cells.forget()
         self.bounds: Bounds | None = None
         self._changed: int | None = None
         self._plan: tuple[Drift | None, np.ndarray | None] | None = None
@@ -116,10 +125,14 @@ class Part:
             Rows whose label changes leave the sums of their old cluster for those of the new one:
             the sums of the whole, or empty ones that become the difference.
         """
+        self._look_for_cells(len(centers.first))
         if self._plan is None:
             self._plan = self._drift(centroids, centers), None
         task = self._task(centers)
-        ranges = self._batches(len(centroids))
+        cells = None if self.bounds is not None else self._cells
+        if cells is not None:
+            cells.aim(centers.values, task)
+        ranges = self._batches(len(centroids)) if cells is None else cells.ranges(_CELL_RANGES)
         workers = range(min(self.backend.n_threads, len(ranges)))
         batches = iter(ranges)
 
@@ -127,7 +140,7 @@ class Part:
             own = self._own_sums(sums, len(workers))
             alone = len(workers) == 1 or own is not sums
             with np.errstate(all="ignore"):
-                counts = self._assign_batches(batches, centers, task, own, alone)
+                counts = self._assign_batches(batches, centers, task, own, alone, cells)
             if sums is not None and own is not None and own is not sums:
                 sums.merge(own)
             return counts
@@ -135,7 +148,9 @@ class Part:
         with self.backend.session():
             parts = self.backend.map(work, workers)
         self._plan = None
-        changed, rechecked = np.sum(parts, axis=0)
+        changed, rechecked, opened = np.sum(parts, axis=0)
+        if cells is not None and opened > _MOST_OPEN * self.n_rows:
+            self._cells, self._cells_pay = None, False
         self._changed = int(changed)
         return int(changed), int(rechecked)
 
@@ -156,6 +171,15 @@ class Part:
             None if bounds is None else (bounds.upper, bounds.lower),
         )
 
+    def _look_for_cells(self, n_clusters: int) -> None:
+        """Sort rows into cells after the first pass, unless bounds are asked for or there."""
+        plain = self.algorithm in ("auto", "lloyd") and not self.common.metric.spherical
+        plain = plain and self._changed is not None and self.bounds is None
+        if self._cells_pay is None and plain and n_clusters > 1:
+            labels = self._known_labels()
+            self._cells = self.backend.cells(self.x, self.common.frame, labels)
+            self._cells_pay = self._cells is not None
+
     def _own_sums(self, sums: ClusterSums | None, n_workers: int) -> ClusterSums | None:
         """Sums for one worker alone, merged later; the shared ones where those would be large."""
         if sums is None or n_workers == 1:
@@ -168,7 +192,7 @@ class Part:
 
     def _drift(self, centroids: np.ndarray, centers: Centers) -> Drift | None:
         """How far the bounds must give way; None where there are none and every row is assigned."""
-        if self.bounds is None and self.algorithm != "lloyd":
+        if self.bounds is None and self.algorithm != "lloyd" and not self._cells_pay:
             few = self._changed is not None and self._changed < _FEW_CHANGES * self.n_rows
             few |= len(centroids) * self.n_features >= _LARGE_PASS
             if (few or self.algorithm != "auto") and len(centroids) > 1:
@@ -182,28 +206,35 @@ class Part:
         task: Task,
         sums: ClusterSums | None,
         alone: bool,
+        cells: Any,
     ) -> np.ndarray:
-        """Assign the rows that bounds cannot settle; counts changed and rechecked.
+        """Assign the rows that cells or bounds cannot settle; counts changed and rechecked rows,
+        and those that cells left.
 
         `alone` tells that no other worker changes these sums.
         """
-        counts = np.zeros(2, dtype=np.int64)
-        open_rows = []
-        for batch in batches:
-            for rows in self._open_rows(batch, centers, task.labels):
-                swept = None
-                if len(centers.first) > 1:
-                    swept = self.backend.sweep(self.x, rows, task, sums if alone else None)
-                if swept is None:
-                    for part in self._plain(rows, centers, task):
-                        counts += self._move(part, task.labels, sums), len(part.left)
-                else:
-                    counts += self._move(swept, task.labels, sums), 0
-                    open_rows.append(swept.left)
+        counts, open_rows = np.zeros(3, dtype=np.int64), []
+        rest: Iterable[slice | np.ndarray]
+        if cells is None:
+            rest = (r for batch in batches for r in self._open_rows(batch, centers, task.labels))
+        else:
+            changed, left = label_in_cells(self.backend, cells, batches, task.labels, self.w, sums)
+            counts += changed, 0, len(left)
+            rest = (left,) if left.size else ()
+        for rows in rest:
+            swept = None
+            if len(centers.first) > 1:
+                swept = self.backend.sweep(self.x, rows, task, sums if alone else None)
+            if swept is None:
+                for part in self._plain(rows, centers, task):
+                    counts += self._move(part, task.labels, sums), len(part.left), 0
+            else:
+                counts += self._move(swept, task.labels, sums), 0, 0
+                open_rows.append(swept.left)
         if open_rows:
             left = np.concatenate(open_rows)
             part = settle_left(self.backend, self.x, left, centers, task, self.common.dtype)
-            counts += self._move(part, task.labels, sums), len(left)
+            counts += self._move(part, task.labels, sums), len(left), 0
         return counts
 
     def _plain(self, rows: slice | np.ndarray, centers: Centers, task: Task) -> Iterator[Swept]:

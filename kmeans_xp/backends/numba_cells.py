@@ -1,0 +1,90 @@
+"""`cells.Cells` with compiled passes; this module needs numba.
+
+A cell that several centroids share lists them, and its rows are compared with no others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from kmeans_xp.backends import cells
+from kmeans_xp.backends import numba_cell_kernels as kernels
+from kmeans_xp.backends.jit import frozen
+from kmeans_xp.backends.records import Frame, Swept, Task, Tile
+
+__all__ = ["Cells", "warmup"]
+
+# Candidates a cell may list, and how many cells may.
+_LISTED = 16
+_LISTS = 1 << 16
+
+
+class Cells(cells.Cells):
+    """Likewise, for arrays that `cpu_numba.suits`."""
+
+    levels: ClassVar[dict[int, int]] = {1: 10, 2: 8, 3: 6}
+    rows_a_cell, few_rows = 64, 1 << 17
+
+    def __init__(self, x: np.ndarray, frame: Frame, labels: np.ndarray, box: cells.Box) -> None:
+        super().__init__(x, frame, labels, box)
+        self._view = x.dtype.type(frame.scale), frame.center.astype(x.dtype)
+        self._lists = np.empty((min(_LISTS, self.table.size), _LISTED + 1), dtype=np.int32)
+
+    @staticmethod
+    def numbered(x: np.ndarray, frame: Frame, box: cells.Box) -> np.ndarray:
+        """Number of the cell of each row."""
+        view = x.dtype.type(frame.scale), frame.center.astype(x.dtype)
+        out = np.empty(len(x), dtype=np.int32)
+        kernels.number(frozen(x), view, box.terms, out)
+        return out
+
+    @staticmethod
+    def sorted(
+        x: np.ndarray, numbers: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows in the order of their cells, which rows they are, and their labels."""
+        counts = np.bincount(numbers)
+        place = np.cumsum(counts) - counts
+        rows, order = np.empty_like(x), np.empty(len(x), dtype=np.int32)
+        known = np.empty(len(x), dtype=np.int32)
+        kernels.sort(frozen(x), numbers, place, labels, rows, order, known)
+        return rows, order, known
+
+    def fill(self, points: np.ndarray, slack: float, task: Task) -> None:
+        """Fill the table, and make the centroids ready for cells that list them."""
+        box, tile = self.box, task.tile
+        self._points = np.zeros((len(points), 4), dtype=np.float32)
+        self._points[:, : points.shape[1]], self._points[:, 3] = tile.centers, tile.bias
+        slope, offset, limit = task.terms[:3]
+        sure = box.reach < limit
+        margin = (slope * box.reach + offset) * (1 + 1e-6) if sure else math.inf
+        self._margin, self._ids = np.float32(margin), task.ids
+        where = box.base, box.width, slack, self.held, self.depths
+        kernels.build(points, task.ids, *where, self.table, self._lists)
+
+    def assign(self, first: int, last: int, labels: np.ndarray) -> Swept:
+        """Label the rows of some cells where these tell, in `labels` and here."""
+        size = int(self.starts[last] - self.starts[first])
+        moved, left = np.empty((2, size), dtype=np.int64)
+        old, counts = np.empty(size, dtype=np.int32), np.zeros(2, dtype=np.int64)
+        which = self.starts, self.codes, self.before
+        rows = self.x, self.order, self.known
+        near = self._view, self._lists, self._points, self._ids, self._margin
+        kernels.assign(first, last, *which, rows, *near, labels, (moved, old, left), counts)
+        n, n_left = counts.tolist()
+        return Swept(n, moved[:n], old[:n], left[:n_left])
+
+
+def warmup() -> None:
+    """Compile the kernels, or load them from the cache."""
+    ids, frame = np.zeros(1, np.int32), Frame(1.0, np.zeros(2, np.float32))
+    tile = Tile(np.zeros((1, 2), np.float32), np.zeros(1, np.float32))
+    task = Task(frame, tile, ids, np.ones(2, np.float32), ids, (1.0,) * 7, None)
+    for dtype in (np.float32, np.float64):
+        x, labels = np.zeros((2, 2), dtype=dtype), np.zeros(2, np.int32)
+        some = Cells(x, frame, labels, cells.Box(2, -np.ones(2), np.ones(2)))
+        some.aim(x[:1], task)
+        some.assign(*some.ranges(1)[0], labels)

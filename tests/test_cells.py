@@ -1,0 +1,172 @@
+"""Rows of few features kept in cells: the labels and sums of the plain pass."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kmeans_xp import kmeans, predict
+from kmeans_xp.assignment import choose_frame, prepare, resolve
+from kmeans_xp.backends import cells
+from kmeans_xp.backends.cpu import NumpyBackend
+from kmeans_xp.backends.records import Task
+from kmeans_xp.blocks.memory import MemoryBlocks
+from kmeans_xp.pruning import bound_terms
+
+pytest.importorskip("numba")
+numba_cells = pytest.importorskip("kmeans_xp.backends.numba_cells")
+KINDS = [cells.Cells, numba_cells.Cells]
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    """Kernels are on, and cells pay for small data too."""
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    for kind in KINDS:
+        monkeypatch.setattr(kind, "few_rows", 16)
+        monkeypatch.setattr(kind, "rows_a_cell", 4)
+
+
+def task_of(x, centroids, labels):
+    backend, frame = NumpyBackend(x), choose_frame(x[:1000])
+    centers = prepare(centroids, frame)
+    terms = centers.slope, centers.offset, centers.limit, *bound_terms(centers)
+    norms = backend.framed_norms(x, slice(0, len(x)), frame)
+    return centers, Task(frame, centers.tile, centers.first, norms, labels, terms, None)
+
+
+def check_cells(kind, x, several):
+    """Cells over x, aimed at one set of centroids after the other, tell the truth."""
+    labels = np.full(len(x), -1, dtype=np.int32)
+    some = kind.over(x, choose_frame(x[:1000]), labels)
+    assert some is not None
+    assert (np.sort(some.order) == np.arange(len(x))).all()
+    assert (some.x == x[some.order]).all()
+    told = 0
+    for centroids in several:
+        centers, task = task_of(x, centroids, labels)
+        expected = centers.first[resolve(x, centers)]
+        before = labels.copy()
+        some.aim(centers.values, task)
+        parts = [some.assign(*part, labels) for part in some.ranges(5)]
+        left = np.concatenate([part.left for part in parts])
+        moved = some.order[np.concatenate([part.moved for part in parts])]
+        old = np.concatenate([part.old for part in parts])
+        sure = np.ones(len(x), dtype=bool)
+        sure[left] = False
+        assert (labels[sure] == expected[sure]).all()
+        assert (labels[left] == before[left]).all()
+        assert (np.sort(moved) == np.flatnonzero(labels != before)).all()
+        assert (old == before[moved]).all()
+        assert sum(part.changed for part in parts) == len(moved)
+        assert (some.known[np.isin(some.order, moved)] >= 0).all()
+        told += sure.sum()
+        labels[left] = expected[left]  # as the rest of the cascade does
+    return told / (len(x) * len(several))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_features", [1, 2, 3])
+@pytest.mark.parametrize("n_clusters", [2, 5, 40])
+def test_cells_tell_rows(kind, dtype, n_features, n_clusters):
+    rng = np.random.default_rng(n_features + 10 * n_clusters)
+    x = rng.standard_normal((1500, n_features)).astype(dtype)
+    several = [x[rng.integers(0, 1500, n_clusters)] for _ in range(2)]
+    for _ in range(2):  # small steps, as at the end of a fit
+        several.append(several[-1] + (rng.standard_normal(several[-1].shape) / 50).astype(dtype))
+    several[1][-1] = several[1][0]  # an equal one never wins
+    listed = kind is numba_cells.Cells  # where several centroids share a cell, it tells them apart
+    most = 0.9 if listed and n_clusters ** (n_features - 1) < 40 else 0.5 if listed else 0.0
+    assert check_cells(kind, x, several) > (most if n_features > 1 else 0.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(200, 900),
+    n_features=st.integers(1, 3),
+    n_clusters=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+    data=st.sampled_from(["normal", "lattice", "duplicates", "offset", "outlier", "tiny", "wide"]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_cells_on_any_data(n, n_features, n_clusters, seed, data, dtype):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, n_features))
+    if data == "lattice":
+        x = rng.integers(0, 6, x.shape).astype(float)
+    if data == "duplicates":
+        x = x[rng.integers(0, 9, n)]
+    if data == "outlier":
+        x[rng.integers(n), 0] = 1e30
+    if data == "wide":
+        x *= 10.0 ** rng.integers(-9, 10, n_features)
+    x = (x + 1e6 * (data == "offset")) * (1e-30 if data == "tiny" else 1.0)
+    x = x.astype(dtype)
+    several = [x[rng.integers(0, n, n_clusters)] for _ in range(3)]
+    several.append((several[-1] * 1.5).astype(dtype))  # some may lie outside the box
+    with pytest.MonkeyPatch.context() as patch:
+        for sort in KINDS:
+            patch.setattr(sort, "few_rows", 16)
+            patch.setattr(sort, "rows_a_cell", 4)
+            labels = np.full(n, -1, dtype=np.int32)
+            if sort.over(x, choose_frame(x[:1000]), labels) is not None:
+                check_cells(sort, x, several)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cells_do_without_what_they_cannot_tell(kind):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((4000, 4)).astype(np.float32)
+    labels = np.zeros(4000, dtype=np.int32)
+    over = kind.over
+    assert over(x, choose_frame(x), labels) is None  # too many features
+    assert over(x[:10, :2].copy(), choose_frame(x[:, :2]), labels) is None
+    same = np.ones((4000, 2), dtype=np.float32)
+    assert over(same, choose_frame(same), labels) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_features", [1, 2, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_fits_have_equal_bits(dtype, n_features, weighted, threads, monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUM_THREADS", threads)
+    rng = np.random.default_rng(n_features)
+    x = rng.standard_normal((3000, n_features)).astype(dtype)
+    x[::3] = np.round(x[::3] * 4) / 4  # ties
+    w = rng.integers(0, 4, len(x)).astype(np.float64) if weighted else None
+    opened = []
+    over = cells.Cells.over.__func__
+
+    def watched(cls, *args):
+        opened.append(over(cls, *args))
+        return opened[-1]
+
+    monkeypatch.setattr(cells.Cells, "over", classmethod(watched))
+    for init, n_init in (("random", 2), (np.zeros((6, n_features)) + np.arange(6)[:, None], 1)):
+        options = dict(init=init, n_init=n_init, random_state=3, sample_weight=w, max_iter=40)
+        found = [kmeans(x, 6, algorithm=a, **options) for a in ("auto", "lloyd", "hamerly")]
+        monkeypatch.setenv("KMEANS_XP_NUMBA", "0")
+        found.append(kmeans(x, 6, **options))
+        monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+        assert len({result.inertia for result in found}) == 1
+        assert len({result.n_iter for result in found}) == 1
+        assert all((result.labels == found[0].labels).all() for result in found)
+        assert all((result.centroids == found[0].centroids).all() for result in found)
+        assert (predict(x, found[0].centroids) == found[0].labels).all()
+    assert {type(some) for some in opened} == set(KINDS)
+    assert all(some is not None for some in opened)
+
+
+def test_cells_that_tell_little_are_given_up(monkeypatch):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2000, 2))
+    monkeypatch.setattr(numba_cells, "_LISTED", 1)
+    blocks = MemoryBlocks(x, None, x.dtype, x)
+    blocks.part.algorithm = "auto"
+    handle = blocks.place(x[:300])
+    for _ in range(3):
+        handle = blocks.step(handle).centroids
+    assert blocks.part._cells is None
+    assert blocks.part._cells_pay is False

@@ -2,8 +2,8 @@
 A Dask array
 ============
 
-Dask describes how rows come about and computes them chunk by chunk, here or on a cluster. The chunks
-stay where they are, and the result has the bits of the whole array, however it is cut.
+Dask describes how rows come about and computes them chunk by chunk, here or on a cluster. The
+chunks stay where they are, and the result has the bits of the whole array, however it is cut.
 """
 
 import dask
@@ -34,8 +34,8 @@ with dask.config.set(scheduler="threads"):
 print(result.labels)
 
 # %%
-# Other chunks, the computed array, or one chunk after the other where they do not all fit in memory:
-# the same bits.
+# Other chunks, the computed array, or one chunk after the other where they do not all fit in
+# memory: the same bits.
 
 fits = {
     "six chunks": result,

@@ -22,6 +22,7 @@ from kmeans_xp import (
     predict,
     stream,
 )
+from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.prediction import distances, inertia
 
 dask = pytest.importorskip("dask")
@@ -170,6 +171,9 @@ def test_unknown_chunk_sizes(local):
     assert np.array_equal(labels, predict(kept, found.centroids))
     assert float(inertia(array, found.centroids)) == inertia(kept, found.centroids)
     assert float(inertia(array, found.centroids, sample_weight=w)) == found.inertia
+    model = KMeans(6, random_state=0).fit(array, sample_weight=2)
+    assert model.inertia_ == KMeans(6, random_state=0).fit(kept, sample_weight=2).inertia_
+    assert float(model.score(array, sample_weight=2)) == -model.inertia_
 
 
 def test_chunks_along_features_are_put_together(local):
@@ -194,6 +198,19 @@ def test_resumed_from_a_checkpoint_of_the_array(local, tmp_path):
                checkpoint=Checkpoint(tmp_path, iterations=1))  # fmt: skip
     found = kmeans(chunked(x), 6, random_state=0, tol=0.0, resume=tmp_path)
     assert fingerprint(found) == fingerprint(kmeans(x, 6, random_state=0, tol=0.0))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_inertia_and_distances_of_given_labels(local, weighted):
+    x = data()
+    w = np.arange(len(x)) % 4 * 0.5 if weighted else None
+    labels, centers = np.arange(len(x), dtype=np.int32) % 5, x[:5].copy()
+    whole, parts = (open_blocks(rows, w, x.dtype) for rows in (x, chunked(x, (1, 0, 2999))))
+    expected = whole.labelled_inertia(labels, centers)
+    assert parts.labelled_inertia(labels, centers) == expected
+    assert parts.variance() == whole.variance()
+    assert np.allclose(parts.distances(centers), whole.distances(centers))
+    assert all(map(np.array_equal, parts.in_order(), (x[:1], x[1:])))
 
 
 # Lazy results
@@ -292,19 +309,28 @@ def test_nothing_travels_in_one_process(local):
     assert set(moved) == {0}
 
 
-def test_a_worker_killed_in_the_middle(cluster):
+def killed(cluster):
+    os.kill(next(iter(cluster.run(os.getpid).values())), signal.SIGKILL)
+
+
+def retired(cluster):
+    cluster.cluster.scale(1)
+
+
+@pytest.mark.parametrize("lose", [killed, retired])
+def test_a_worker_lost_in_the_middle(cluster, lose):
     scaled(cluster, 2)
     x = data()
-    killed = []
+    seen = []
 
     def callback(state):
+        seen.append(state.iteration)
         if state.iteration == 2:
-            killed.append(next(iter(cluster.run(os.getpid).values())))
-            os.kill(killed[0], signal.SIGKILL)
+            lose(cluster)
 
-    options = dict(random_state=0, tol=0.0, max_iter=7, sample_weight=np.arange(len(x)) % 5)
-    found = kmeans(chunked(x, 300), 6, callback=callback, **options)
-    assert killed
+    options = dict(random_state=0, tol=0.0, max_iter=5, sample_weight=np.arange(len(x)) % 5)
+    found = kmeans(chunked(x, 500), 6, callback=callback, **options)
+    assert seen == [1, 2, 3, 4, 5]
     assert fingerprint(found) == fingerprint(kmeans(x, 6, **options))
 
 

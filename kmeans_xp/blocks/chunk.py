@@ -123,7 +123,8 @@ class Chunk:
     def part(self, fit: Fit) -> Part:
         """The rows as part of the whole, by one thread: tasks are the threads."""
         if self._part is None:
-            self._part = Part(fit.common, _backend(self.x), self.n_rows, self.w, self.x)
+            whole = fit.common.n_rows * fit.common.n_features
+            self._part = Part(fit.common, _backend(self.x, whole), self.n_rows, self.w, self.x)
             self._part.algorithm = fit.algorithm
         return self._part
 
@@ -160,9 +161,9 @@ class Chunk:
         return counts
 
 
-def _backend(x: Any) -> Backend:
+def _backend(x: Any, values: int | None = None) -> Backend:
     with one_thread():
-        return backend_for(x)
+        return backend_for(x, values)
 
 
 @dataclass(frozen=True)
@@ -307,7 +308,7 @@ def column_delta(chunk: Chunk, fit: Fit) -> Delta:
     return Delta.of(sums)
 
 
-def labelled_delta(chunk: Chunk, fit: Fit, labels: np.ndarray, n_clusters: int) -> Delta:
+def labelled_delta(chunk: Chunk, labels: np.ndarray, fit: Fit, n_clusters: int) -> Delta:
     """Sums over clusters by given labels."""
     sums = fit.common.cluster_sums(n_clusters)
     with chunk.lock:

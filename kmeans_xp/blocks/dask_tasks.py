@@ -22,6 +22,8 @@ __all__ = ["Chunks", "Piece", "hold", "process", "tree"]
 _FAN_IN = 8
 # Seconds after which it is time to see whether the workers that are waited for are still there.
 _PATIENCE = 1.0
+# Many centroids make a large graph: that must be so, and the caller need not be warned.
+_LARGE_GRAPHS = {"distributed.admin.large-graph-warning-threshold": "1 TiB"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Chunks:
         """Some of the chunks."""
         some = Chunks([])
         some.parts = [self.parts[i] for i in which]
+        some._known = None if self._known is None else [self._known[i] for i in which]
         return some
 
     def each(
@@ -136,9 +139,11 @@ class Chunks:
         """Addresses of the workers that have the chunks; None where there is but this process."""
         if self._known is None:
             client = _client()
-            self._known = [None] * len(self)
-            if client is not None:
+            if client is None:
+                self._known = [None] * len(self)
+            else:
                 futures = [next(iter(part.dask.values())) for part in self.parts]
+                _wait(futures)
                 found = client.who_has(futures)
                 self._known = [min(found[future.key], default=None) for future in futures]
         return self._known
@@ -149,31 +154,28 @@ class Chunks:
         Tasks are bound to the worker that has their chunk, or Dask would move rows to idle ones.
         """
         client = _client()
-        while client is not None:
-            futures = client.compute(build(), optimize_graph=False)
-            if self._done(client, futures):
-                return list(client.gather(futures))
-            client.cancel(futures)
-            self._known = None
-        return list(dask.compute(*build(), optimize_graph=False))
+        with dask.config.set(_LARGE_GRAPHS):
+            while client is not None:
+                futures = client.compute(build(), optimize_graph=False)
+                if self._done(client, futures):
+                    return list(client.gather(futures))
+                client.cancel(futures)
+                self._known = None
+            return list(dask.compute(*build(), optimize_graph=False))
 
     def _done(self, client: Any, futures: list[Any]) -> bool:
         """Wait for futures; false if some wait for a worker that is gone."""
-        from distributed import wait
-
-        while True:
-            try:
-                wait(futures, timeout=_PATIENCE)
-            except TimeoutError:
-                if {*self._homes(), None} <= {*client.nthreads(), None}:
-                    continue
+        while not _wait(futures, _PATIENCE):
+            meant = {home for home in self._homes() if home is not None}
+            if not meant <= set(client.nthreads()):
                 return False
-            return True
+        return True
 
 
 def hold(function: Callable[..., Any], *arguments: Any) -> Delayed:
     """Keep a value on a worker, which the others get it from; lost, it is made again."""
-    [held] = dask.persist(_task(function, *arguments), optimize_graph=False)
+    with dask.config.set(_LARGE_GRAPHS):
+        [held] = dask.persist(_task(function, *arguments), optimize_graph=False)
     return held
 
 
@@ -207,6 +209,17 @@ def _client() -> Any:
     client = getattr(get, "__self__", None)
     known = distributed is not None and isinstance(client, distributed.Client)
     return client if known else None
+
+
+def _wait(futures: list[Any], timeout: float | None = None) -> bool:
+    """Wait until all futures are done; false if that takes longer."""
+    from distributed import wait
+
+    try:
+        wait(futures, timeout=timeout)
+    except TimeoutError:
+        return False
+    return True
 
 
 def process() -> tuple[str, int]:

@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
         "the estimators of kmeans_xp need scikit-learn: pip install 'kmeans_xp[sklearn]'"
     ) from None
 
+from kmeans_xp.backends.chunked import with_known_sizes
 from kmeans_xp.backends.convert import (
     home,
     into_namespace,
@@ -276,7 +277,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     def _weights(sample_weight: Any, x: Any) -> Any:
         """Return weights that go with X: from any namespace, one number for all rows, or None."""
         if isinstance(sample_weight, Real):
-            return np.full(x.shape[0], float(sample_weight))
+            counted = with_known_sizes(x) if is_dask_array(x) else x
+            return np.full(counted.shape[0], float(sample_weight))
         if is_dask_array(sample_weight):
             return sample_weight
         if is_array_api_obj(sample_weight):

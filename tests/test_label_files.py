@@ -47,6 +47,23 @@ def test_a_file(tmp_path, kind, n_init):
     assert {p.name for p in tmp_path.iterdir()} <= {"labels.npy", "x.npy"}
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no room")
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_labels_are_kept_in_the_file_during_the_fit(tmp_path, kind):
+    x, seen = data(), []
+
+    def look(state):
+        (unfinished,) = tmp_path.glob(".labels.npy.*.tmp")
+        seen.append(np.load(unfinished))
+
+    rows = rows_of(kind, x, tmp_path)
+    options = dict(init=x[:9], tol=0.0, labels_out=tmp_path / "labels.npy")
+    found = kmeans(rows, 9, callback=look, **options)
+    assert all(labels.min() >= 0 for labels in seen)
+    assert any((labels != found.labels).any() for labels in seen)
+    assert np.array_equal(seen[-1], found.labels)
+
+
 @pytest.mark.parametrize("kind", ["memory", "stream"])
 def test_an_array(tmp_path, kind):
     x = data()

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from kmeans_xp.seeding import Start
+from kmeans_xp.start import Start
 from kmeans_xp.validation import (
     check_count,
     check_metric,

@@ -18,8 +18,9 @@ from kmeans_xp.label_files import LabelSink, check_labels_out
 from kmeans_xp.lloyd import LoopResult, lloyd
 from kmeans_xp.progress import Watch, pass_bars
 from kmeans_xp.result import KMeansResult
-from kmeans_xp.seeding import Start, Words, most_words
+from kmeans_xp.seeding import Words, most_words
 from kmeans_xp.settings import Settings, Watchers
+from kmeans_xp.start import Start
 from kmeans_xp.validation import as_array, check_n_clusters, check_weights, with_rows_counted
 
 __all__ = ["fit_one"]

@@ -11,7 +11,13 @@ from array_api_compat import array_namespace, is_array_api_obj
 
 from kmeans_xp.backends.convert import centroid_dtype, to_numpy, zero_copy_numpy
 from kmeans_xp.exact.bounds import EXACT_INTEGER
-from kmeans_xp.validation import as_array, check_weights, weights_on_host
+from kmeans_xp.validation import (
+    as_array,
+    check_weights,
+    numbers_of,
+    rounded_centroids,
+    weights_on_host,
+)
 
 __all__ = ["Problems", "check_init", "check_numbers_of_clusters", "is_batch", "open_problems"]
 
@@ -282,28 +288,14 @@ def check_init(
     init: Any, clusters: np.ndarray, problems: Problems, name: str = "init"
 ) -> np.ndarray:
     """Return given centroids as (B, K, D) or (1, K, D) in the dtype of the result."""
-    if hasattr(init, "centroids"):
-        raise TypeError(f"{name} must be an array, got a result; pass its .centroids")
-    values = to_numpy(init) if is_array_api_obj(init) else np.asarray(init)
+    values = numbers_of(init, name)
     most, d = int(clusters.max()), problems.n_features
     shared, each = (most, d), (len(problems), most, d)
-    if values.dtype.kind not in "biuf" and values.dtype.name != "bfloat16":
-        raise TypeError(f"{name} must hold real numbers, got dtype {values.dtype}")
     if values.shape not in (shared, each):
         raise ValueError(
             f"{name} must have shape (K, D) = {shared}, shared by all problems, or (B, K, D) = "
             f"{each}, got {values.shape}"
         )
-    with np.errstate(over="ignore"):
-        rounded = values.astype(centroid_dtype(problems.like)).reshape(-1, most, d)
-    used = (
-        np.arange(most) < (clusters if len(rounded) > 1 else clusters.max(keepdims=True))[:, None]
-    )
-    bad = np.argwhere(~np.isfinite(rounded) & used[:, :, None])
-    if len(bad):
-        place = ", ".join(str(int(i)) for i in (bad[0] if values.ndim == 3 else bad[0][1:]))
-        raise ValueError(
-            f"{name} must be finite as {rounded.dtype}; {name}[{place}] is not (the first such "
-            "value)"
-        )
-    return np.where(used[:, :, None], rounded, 0) + rounded.dtype.type(0)
+    dtype = centroid_dtype(problems.like)
+    used = None if values.ndim == 2 else (np.arange(most) < clusters[:, None])[:, :, None]
+    return rounded_centroids(values, dtype, name, used).reshape(-1, most, d)

@@ -15,6 +15,8 @@ from kmeans_xp.pruning import bound_terms
 
 pytest.importorskip("numba")
 numba_cells = pytest.importorskip("kmeans_xp.backends.numba_cells")
+numba_cell_kernels = pytest.importorskip("kmeans_xp.backends.numba_cell_kernels")
+numba_survey = pytest.importorskip("kmeans_xp.backends.numba_survey")
 KINDS = [cells.Cells, numba_cells.Cells]
 
 
@@ -170,3 +172,17 @@ def test_cells_that_tell_little_are_given_up(monkeypatch):
         handle = blocks.step(handle).centroids
     assert blocks.part._cells is None
     assert blocks.part._cells_pay is False
+
+
+def test_warmup_compiles_what_a_fit_needs():
+    numba_cells.warmup()
+    numba_survey.warmup()
+    kernels = numba_cell_kernels
+    compiled = [kernels.number, kernels.sort, kernels.build, kernels.assign]
+    compiled += [numba_survey._magnitudes, numba_survey._norms, numba_survey._squares]
+    before = [len(kernel.signatures) for kernel in compiled]
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        for n_features in (1, 2, 3, 20):
+            kmeans(rng.standard_normal((500, n_features)).astype(dtype), 5, random_state=0)
+    assert [len(kernel.signatures) for kernel in compiled] == before

@@ -14,6 +14,7 @@ outside the box are counted there.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -75,7 +76,7 @@ class Box:
         """Cells along each of three sides."""
         return tuple(self.side if axis < len(self.base) else 1 for axis in range(3))
 
-    @property
+    @functools.cached_property
     def reach(self) -> float:
         """No row in the box is longer."""
         far = np.maximum(np.abs(self.base), np.abs(self.base + self.side * self.width))
@@ -127,6 +128,7 @@ class Cells:
         self.x, self.order, self.known = self.sorted(x, numbers, labels)
         self.before = np.full(len(self.cells), OPEN, dtype=np.int32)
         self.table = np.full(box.shape, OPEN, dtype=np.int32)
+        self._ranges: dict[int, list[tuple[int, int]]] = {}
 
     @classmethod
     def over(cls, x: np.ndarray, frame: Frame, labels: np.ndarray) -> Cells | None:
@@ -226,8 +228,11 @@ class Cells:
 
     def ranges(self, count: int) -> list[tuple[int, int]]:
         """Ranges of cells with about equally many rows."""
-        ends = np.unique(np.searchsorted(self.starts, np.linspace(0, len(self.x), count + 1)))
-        return list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+        if count not in self._ranges:
+            ends = np.unique(np.searchsorted(self.starts, np.linspace(0, len(self.x), count + 1)))
+            pairs = zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+            self._ranges[count] = list(pairs)
+        return self._ranges[count]
 
     def assign(self, first: int, last: int, labels: np.ndarray) -> Swept:
         """Label the rows of some cells where these tell, in `labels` and here.

@@ -146,7 +146,7 @@ def square_sum(grid: Grid, x: np.ndarray) -> Dyadic | None:
         return None
     n_features, n_levels = x.shape[1], _LEVELS[x.itemsize]
     shape = max(1, _TOGETHER // n_features), n_features
-    units = np.broadcast_to(np.ldexp(1.0, -grid.exponents), shape).reshape(-1)
+    units = np.tile(np.ldexp(1.0, -grid.exponents), shape[0])
     sums = np.zeros((n_levels, units.size), dtype=np.int64)
     left = np.empty(max(_LISTED, units.size))
     columns = np.empty(len(left), dtype=np.int64)

@@ -40,8 +40,8 @@ _FEW_MOVES = 4
 _MOST_ROWS = 0.6
 # Cells that leave more rows than this open are given up.
 _MOST_OPEN = 0.25
-# Ranges of cells that workers take in turn.
-_CELL_RANGES = 16
+# Ranges of cells that a worker, one of several, takes in turn.
+_CELL_RANGES = 4
 
 
 class Part:
@@ -132,8 +132,12 @@ class Part:
         cells = None if self.bounds is not None else self._cells
         if cells is not None:
             cells.aim(centers.values, task)
-        ranges = self._batches(len(centroids)) if cells is None else cells.ranges(_CELL_RANGES)
-        workers = range(min(self.backend.n_threads, len(ranges)))
+        threads = self.backend.n_threads
+        if cells is None:
+            ranges = self._batches(len(centroids))
+        else:
+            ranges = cells.ranges(_CELL_RANGES * threads if threads > 1 else 1)
+        workers = range(min(threads, len(ranges)))
         batches = iter(ranges)
 
         def work(_: int) -> np.ndarray:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
+from kmeans_xp.backends.cpu import map_alone
 from kmeans_xp.blocks.tiny import TinySolver, tiny_solver
-from kmeans_xp.exceptions import convergence_category
+from kmeans_xp.exceptions import ConvergenceWarning, convergence_category
 from kmeans_xp.problems import Problems, check_init, check_numbers_of_clusters
 from kmeans_xp.result import BatchResult, KMeansResult
 from kmeans_xp.seeding import batch_seeds, most_words
@@ -21,8 +22,10 @@ __all__ = ["Single", "kmeans_batch", "predict_batch"]
 
 #: fits one problem: (rows, n_clusters, init, weights, seed)
 Single = Callable[[Any, int, Any, Any, Any], KMeansResult]
-# Raw words and rows that a pass over tiny problems may hold.
-_WORDS, _ROWS = 1 << 21, 1 << 22
+# Raw words and values that a pass over tiny problems may hold.
+_WORDS, _ENTRIES = 1 << 21, 1 << 24
+# Values from which a problem has work enough for all threads.
+_LARGE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def kmeans_batch(
     random_state: Any,
     single: Single,
     tiny: bool,
+    threads: bool,
     on_done: Callable[[int], None],
 ) -> BatchResult:
     """Fit every problem.
@@ -61,6 +65,8 @@ def kmeans_batch(
         Fits one problem.
     tiny : bool
         Whether compiled kernels may fit tiny problems.
+    threads : bool
+        Whether several problems may be fitted at a time, where their rows are in host memory.
     on_done : callable
         Called with the number of problems that were finished.
     """
@@ -77,14 +83,29 @@ def kmeans_batch(
     if solver is not None:
         left = _fit_tiny(solver, problems, clusters, settings, seeds, out)
         on_done(len(problems) - len(left))
-    for b in left.tolist():
+
+    def fit(b: int) -> None:
         k = int(clusters[b])
         first = given if named else given[b if len(given) > 1 else 0, :k]
         seed = None if seeds is None else seeds[b]
         out.put(b, single(problems.rows(b), k, first, problems.weights(b), seed))
-        on_done(1)
-    _warn_if_few(out, problems, clusters)
+
+    threads = threads and isinstance(problems.x, np.ndarray) and not callable(init)
+    with warnings.catch_warnings():  # one warning speaks for all problems
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for _ in _each(fit, left, problems, threads):
+            on_done(1)
+    _warn_if_few(out.used, clusters)
     return out.result()
+
+
+def _each(
+    fit: Callable[[int], None], left: np.ndarray, problems: Problems, threads: bool
+) -> Iterator[None]:
+    """Fit problems: large ones one by one, the others in threads if that is allowed."""
+    alone = problems.sizes[left] * problems.n_features >= _LARGE if threads else left >= 0
+    yield from map(fit, left[alone].tolist())
+    yield from map_alone(fit, left[~alone].tolist())
 
 
 class _Out:
@@ -98,15 +119,22 @@ class _Out:
         self.centroids = np.zeros((count, most, problems.n_features), dtype=dtype)
         self.inertia, self.n_iter = np.zeros(count), np.zeros(count, dtype=np.int64)
         self.converged = np.zeros(count, dtype=bool)
+        self.used = np.zeros(count, dtype=np.int64)
 
     def labels_of(self, b: int) -> np.ndarray:
         """Labels of one problem, a view."""
         lo, n = int(self.problems.first[b]), int(self.problems.sizes[b])
         return self.labels[b, :n] if self.problems.padded else self.labels[lo : lo + n]
 
+    def flat_labels(self, lo: int, hi: int) -> np.ndarray:
+        """Labels of problems lo..hi, padding included, one after the other: a view."""
+        return np.asarray(self.problems.block(lo, hi, self.labels)).reshape(-1)
+
     def put(self, b: int, found: KMeansResult) -> None:
         """Take the outcome of one problem."""
-        self.labels_of(b)[:] = to_numpy(found.labels)
+        labels = to_numpy(found.labels)
+        self.labels_of(b)[:] = labels
+        self.used[b] = np.count_nonzero(np.bincount(labels))
         self.centroids[b, : self.clusters[b]] = to_numpy(found.centroids)
         self.inertia[b], self.n_iter[b] = found.inertia, found.n_iter
         self.converged[b] = found.converged
@@ -115,8 +143,8 @@ class _Out:
         """All of them, in the namespace of the data."""
         like = self.problems.like
         unused = np.arange(self.centroids.shape[1]) >= self.clusters[:, None]
-        # copies of the first lose every tie against it: `predict` needs no mask
-        self.centroids = np.where(unused[:, :, None], self.centroids[:, :1], self.centroids)
+        if unused.any():  # copies of the first lose every tie against it: `predict` needs no mask
+            self.centroids = np.where(unused[:, :, None], self.centroids[:, :1], self.centroids)
         return BatchResult(
             from_numpy(self.labels, like),
             from_numpy(self.centroids, like),
@@ -142,7 +170,7 @@ def _fit_tiny(
     most = int(clusters.max())
     n_words = 0 if seeds is None else most_words(most, settings.n_init)
     step = max(1, _WORDS // max(1, n_words))
-    for begin, end in problems.chunks(_ROWS):
+    for begin, end in problems.chunks(_ENTRIES):
         for lo in range(begin, end, step):
             hi = min(lo + step, end)
             which = lo + np.flatnonzero(tiny[lo:hi])
@@ -154,7 +182,7 @@ def _fit_tiny(
             else:
                 words = np.stack([np.random.PCG64(seeds[b]).random_raw(n_words) for b in which])
             rows, first = problems.flat(lo, hi)
-            labels, centroids, inertia, n_iter, converged = solver.fit(
+            centroids, *found = solver.fit(
                 rows,
                 first[which - lo],
                 problems.sizes[which],
@@ -165,49 +193,25 @@ def _fit_tiny(
                 settings.max_iter,
                 settings.tol,
                 out.centroids.dtype,
+                out.flat_labels(lo, hi),
             )
-            decided = n_iter >= 0
+            decided = found[1] >= 0
             tiny[which[~decided]] = False
             done = which[decided]
-            _store_labels(problems, out.labels, labels, lo, first, done)
             out.centroids[done, : centroids.shape[1]] = centroids[decided]
-            out.inertia[done], out.n_iter[done] = inertia[decided], n_iter[decided]
-            out.converged[done] = converged[decided]
+            targets = out.inertia, out.n_iter, out.converged, out.used
+            for target, values in zip(targets, found, strict=True):
+                target[done] = values[decided]
     return np.flatnonzero(~tiny)
 
 
-def _store_labels(
-    problems: Problems,
-    target: np.ndarray,
-    labels: np.ndarray,
-    lo: int,
-    first: np.ndarray,
-    done: np.ndarray,
-) -> None:
-    """Copy the labels of some problems from those of the rows of a chunk that begins with `lo`."""
-    if problems.padded:
-        n = problems.x.shape[1]
-        part = labels.reshape(-1, n)[done - lo]
-        part[np.arange(n) >= problems.sizes[done][:, None]] = -1
-        target[done] = part
-        return
-    for b in done.tolist():
-        size, begin, place = int(problems.sizes[b]), int(problems.first[b]), int(first[b - lo])
-        target[begin : begin + size] = labels[place : place + size]
-
-
-def _warn_if_few(out: _Out, problems: Problems, clusters: np.ndarray) -> None:
+def _warn_if_few(used: np.ndarray, clusters: np.ndarray) -> None:
     """Warn once if problems ended with fewer clusters than were asked for."""
-    most = int(clusters.max())
-    owner = np.repeat(np.arange(len(problems)), problems.sizes)
-    labels = out.labels[out.labels >= 0] if problems.padded else out.labels
-    counts = np.bincount(owner * most + labels, minlength=len(problems) * most)
-    found = np.count_nonzero(counts.reshape(-1, most), axis=1)
-    few = np.flatnonzero(found < clusters)
+    few = np.flatnonzero(used < clusters)
     if few.size:
         warnings.warn(
-            f"{few.size} of {len(problems)} problems have fewer distinct clusters than "
-            f"n_clusters, the first of them problem {few[0]} ({found[few[0]]} of "
+            f"{few.size} of {len(used)} problems have fewer distinct clusters than "
+            f"n_clusters, the first of them problem {few[0]} ({used[few[0]]} of "
             f"{clusters[few[0]]}). Possibly due to duplicate points in X.",
             convergence_category(),
             stacklevel=outside(),
@@ -215,7 +219,12 @@ def _warn_if_few(out: _Out, problems: Problems, clusters: np.ndarray) -> None:
 
 
 def predict_batch(
-    problems: Problems, centroids: Any, single: Callable[[Any, Any], Any], tiny: bool
+    problems: Problems,
+    centroids: Any,
+    single: Callable[[Any, Any], Any],
+    *,
+    tiny: bool,
+    threads: bool,
 ) -> Any:
     """Labels of every problem's rows by its own centroids; -1 for padding.
 
@@ -227,6 +236,8 @@ def predict_batch(
         Labels one problem: (rows, centroids).
     tiny : bool
         Whether compiled kernels may be used.
+    threads : bool
+        As for `kmeans_batch`.
     """
     shape = tuple(np.shape(centroids))
     n_clusters = shape[-2] if len(shape) in (2, 3) else 1
@@ -238,17 +249,22 @@ def predict_batch(
     solver = tiny_solver(problems.x) if tiny else None
     if solver is not None:
         suits = solver.suits(problems.sizes, problems.n_features)
-        for lo, hi in problems.chunks(_ROWS):
+        for lo, hi in problems.chunks(_ENTRIES):
             which = lo + np.flatnonzero(suits[lo:hi])
             if not which.size:
                 continue
             rows, first = problems.flat(lo, hi)
-            found, decided = solver.predict(
-                rows, first[which - lo], problems.sizes[which], given[which], given.dtype
+            target = np.asarray(problems.block(lo, hi, labels)).reshape(-1)
+            decided = solver.predict(
+                rows, first[which - lo], problems.sizes[which], given[which], given.dtype, target
             )
             suits[which[~decided]] = False
-            _store_labels(problems, labels, found, lo, first, which[decided])
     out = Problems(labels[..., None], None, problems.first, problems.sizes)
-    for b in np.flatnonzero(~suits).tolist():
+
+    def label(b: int) -> None:
         out.rows(b)[:, 0] = to_numpy(single(problems.rows(b), given[b]))
+
+    threads = threads and isinstance(problems.x, np.ndarray)
+    for _ in _each(label, np.flatnonzero(~suits), problems, threads):
+        pass
     return from_numpy(labels, problems.like)

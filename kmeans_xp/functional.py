@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -13,7 +12,6 @@ import numpy as np
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.batch import kmeans_batch
 from kmeans_xp.blocks.open import open_blocks
-from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.lloyd import State
 from kmeans_xp.problems import is_batch, open_problems
 from kmeans_xp.progress import problem_bar
@@ -219,9 +217,7 @@ def _kmeans_batch(
         if verbose:  # then all problems come here, in order
             print(f"Problem {next(numbers)}")
         own = replace(settings, init=first, random_state=seed)
-        with warnings.catch_warnings():  # one warning speaks for all problems
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return fit_one(rows, k, own, weights, Watchers(verbose=verbose))
+        return fit_one(rows, k, own, weights, Watchers(verbose=verbose))
 
     with problem_bar(len(problems), watchers.progress) as on_done:
         return kmeans_batch(
@@ -234,6 +230,7 @@ def _kmeans_batch(
             random_state=settings.random_state,
             single=single,
             tiny=plain and not spherical,
+            threads=settings.device is None and not verbose,
             on_done=on_done,
         )
 

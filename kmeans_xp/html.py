@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,7 +11,7 @@ from array_api_compat import is_array_api_obj, is_dask_array
 
 from kmeans_xp.backends.convert import to_numpy
 
-__all__ = ["clusters_html"]
+__all__ = ["clusters_html", "problems_html"]
 
 MOST_ROWS, MOST_COLUMNS = 20, 6
 # Nothing names a colour of text or page: both are the notebook's own.
@@ -71,6 +71,42 @@ def clusters_html(
         + "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
         + f"{more}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     )
+
+
+def problems_html(columns: Mapping[str, np.ndarray], caption: str) -> str:
+    """Return a table of the problems of a batch.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray, shape (B,)
+        What is known of each problem, by name.
+    caption : str
+        Plain text above.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    count = len(next(iter(columns.values())))
+    body = []
+    for b in range(min(count, MOST_ROWS)):
+        cells = "".join(f"<td>{_cell(column[b].item())}</td>" for column in columns.values())
+        body.append(f'<tr><th scope="row">{b}</th>{cells}</tr>')
+    if count > MOST_ROWS:
+        more = f"… {count - MOST_ROWS:,} more problems"
+        body.append(f'<tr><td colspan="{len(columns) + 1}">{more}</td></tr>')
+    return (
+        f'{STYLE}<table class="kmeans-xp"><caption>{escape(caption)}</caption><thead><tr>'
+        + "".join(f'<th scope="col">{escape(text)}</th>' for text in ("problem", *columns))
+        + f"</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    )
+
+
+def _cell(value: float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def _row(k: int, centroid: np.ndarray, sizes: np.ndarray | None, more: bool) -> str:

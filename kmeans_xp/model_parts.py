@@ -12,7 +12,15 @@ from kmeans_xp.exact.blend import Totals
 from kmeans_xp.minibatch import MiniBatchState
 from kmeans_xp.seeding import Words
 
-__all__ = ["ModelError", "check_estimator", "check_result", "state_data", "state_of"]
+__all__ = [
+    "ModelError",
+    "check_batch",
+    "check_estimator",
+    "check_quantizer",
+    "check_result",
+    "state_data",
+    "state_of",
+]
 
 
 class ModelError(ValueError):
@@ -24,6 +32,59 @@ def check_result(found: Mapping[str, Any], expected: set[str]) -> None:
     _check_names(found, expected)
     _check_arrays(found["centroids"], found["labels"])
     _check_numbers(found["inertia"], found["n_iter"], found["converged"])
+
+
+def check_batch(found: Mapping[str, Any], expected: set[str]) -> None:
+    """Refuse parts that make no `BatchResult`."""
+    _check_names(found, expected)
+    _check_floats(found["centroids"], 3)
+    count, n_clusters = found["centroids"].shape[:2]
+    kinds = {"inertia": "f8", "n_iter": "i8", "converged": "?"}
+    for name, kind in {**kinds, "n_clusters_used": "i8", "lengths": "i8"}.items():
+        value = found[name]
+        if not isinstance(value, np.ndarray) or value.dtype != kind or value.shape != (count,):
+            raise ModelError(f"{name} is no array of {kind}, one a problem")
+    used, lengths, first = found["n_clusters_used"], found["lengths"], found["first"]
+    if not np.isfinite(found["inertia"]).all() or found["n_iter"].min() < 0:
+        raise ModelError("an inertia is not finite, or an n_iter negative")
+    if used.min() < 1 or used.max() > n_clusters or lengths.min() < 1:
+        raise ModelError("a problem has no rows, or a wrong number of clusters")
+    flat = first is not None
+    if flat and not np.array_equal(first, np.cumsum(lengths) - lengths):
+        raise ModelError("the problems do not lie one after the other")
+    if found["labels"] is not None:
+        _check_batch_labels(found["labels"], used, lengths, flat)
+
+
+def _check_batch_labels(labels: Any, used: np.ndarray, lengths: np.ndarray, flat: bool) -> None:
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int32:
+        raise ModelError("the labels are no array of int32")
+    if flat:
+        if labels.shape != (int(lengths.sum()),):
+            raise ModelError(f"labels of shape {labels.shape} for {lengths.sum()} rows")
+        below, padding = np.repeat(used, lengths), np.zeros(labels.shape, dtype=bool)
+    else:
+        if labels.ndim != 2 or len(labels) != len(used) or labels.shape[1] < lengths.max():
+            raise ModelError(f"labels of shape {labels.shape} for {len(used)} problems")
+        below = used[:, None]
+        padding = np.arange(labels.shape[1]) >= lengths[:, None]
+    if not np.where(padding, labels == -1, (labels >= 0) & (labels < below)).all():
+        raise ModelError("a label has no centroid")
+
+
+def check_quantizer(found: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Refuse parts that make no fitted `ProductQuantizer`."""
+    _check_names(found, {"codebooks_", "n_features_in_", "reconstruction_error_"})
+    codebooks, error = found["codebooks_"], found["reconstruction_error_"]
+    _check_floats(codebooks, 3)
+    numbers = parameters.get("n_subvectors"), parameters.get("n_clusters")
+    if numbers != codebooks.shape[:2] or any(type(n) is not int for n in numbers):
+        raise ModelError(f"codebooks of shape {codebooks.shape} for other parameters")
+    n_features = found["n_features_in_"]
+    if type(n_features) is not int or n_features != codebooks.shape[0] * codebooks.shape[2]:
+        raise ModelError("the number of features is not that of the codebooks")
+    if type(error) is not float or not 0 <= error < math.inf:
+        raise ModelError(f"the reconstruction error is {error!r}")
 
 
 def check_estimator(found: Mapping[str, Any], arrays: tuple[str, ...]) -> None:
@@ -84,11 +145,15 @@ def _check_names(found: Mapping[str, Any], expected: set[str]) -> None:
         raise ModelError(f"holds {', '.join(sorted(found))} in place of {', '.join(expected)}")
 
 
-def _check_arrays(centroids: Any, labels: Any) -> None:
+def _check_floats(centroids: Any, n_dims: int) -> None:
     if not isinstance(centroids, np.ndarray) or centroids.dtype not in (np.float32, np.float64):
         raise ModelError("the centroids are no array of float32 or float64")
-    if centroids.ndim != 2 or 0 in centroids.shape or not np.isfinite(centroids).all():
+    if centroids.ndim != n_dims or 0 in centroids.shape or not np.isfinite(centroids).all():
         raise ModelError(f"the centroids are not finite or of a wrong shape, {centroids.shape}")
+
+
+def _check_arrays(centroids: Any, labels: Any) -> None:
+    _check_floats(centroids, 2)
     if labels is None:
         return
     if not isinstance(labels, np.ndarray) or labels.dtype != np.int32 or labels.ndim != 1:

@@ -1,4 +1,4 @@
-"""Models on disk: a result or a fitted estimator as one safetensors file.
+"""Models on disk: a result, a fitted estimator or quantiser as one safetensors file.
 
 Arrays are tensors, everything else is JSON in the header, so loading a file runs nothing in it.
 What is not a sound model file raises `ModelError`.
@@ -22,28 +22,42 @@ from array_api_compat import is_array_api_obj
 
 from kmeans_xp.backends.convert import into_namespace, namespace_called, to_numpy
 from kmeans_xp.io import atomic_write
-from kmeans_xp.model_parts import ModelError, check_estimator, check_result, state_data, state_of
-from kmeans_xp.result import KMeansResult, fingerprint
+from kmeans_xp.model_parts import (
+    ModelError,
+    check_batch,
+    check_estimator,
+    check_quantizer,
+    check_result,
+    state_data,
+    state_of,
+)
+from kmeans_xp.pq import ProductQuantizer
+from kmeans_xp.result import BatchResult, KMeansResult, fingerprint
 
 __all__ = ["ModelError", "load_model", "read_model", "save_model", "write_model"]
 
 FORMAT = "kmeans_xp"
 VERSION = 1
 ESTIMATORS = ("BisectingKMeans", "KMeans", "MiniBatchKMeans")
+RESULTS = {
+    KMeansResult.__name__: (KMeansResult, check_result),
+    BatchResult.__name__: (BatchResult, check_batch),
+}
+QUANTIZER = ProductQuantizer.__name__
 PARTS = ("parameters", "fitted", "extra")
 TENSOR = "$tensor"  # {"$tensor": name} stands in the JSON for an array
 ATTRIBUTE = re.compile(r"_?[a-z][a-z0-9_]*")
 
 
 def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool = True) -> None:
-    """Write a result or a fitted estimator to a file.
+    """Write a result, a fitted estimator or a fitted product quantiser to a file.
 
     The file is a safetensors file: arrays with a JSON header of the class, its parameters, the
     versions and the `fingerprint` of the result. It appears under its name only when complete.
 
     Parameters
     ----------
-    model : KMeansResult or fitted estimator
+    model : KMeansResult, BatchResult, or fitted estimator or ProductQuantizer
         Arrays of any library and device.
     path : path-like
         The file to make or replace, by custom ``.safetensors``.
@@ -53,7 +67,7 @@ def save_model(model: Any, path: str | os.PathLike[str], *, labels: bool = True)
     Raises
     ------
     TypeError
-        If `model` is neither, or holds something that is not data, as a function in ``init``.
+        If `model` is none of these, or holds something that is not data, as a function in ``init``.
     ValueError
         If the estimator is not fitted.
     ModuleNotFoundError
@@ -112,7 +126,7 @@ def load_model(path: str | os.PathLike[str], *, xp: Any = "numpy", device: Any =
 
     Returns
     -------
-    KMeansResult or estimator
+    KMeansResult, BatchResult, estimator or ProductQuantizer
         Of the class that was saved. It predicts with the same bits. Without saved labels, those of
         a result are None and an estimator has no ``labels_``.
 
@@ -180,12 +194,13 @@ def _safetensors() -> Any:
 
 def _parts(model: Any, labels: bool) -> dict[str, Any]:
     """Take a model apart into parameters and what the fit found."""
-    if isinstance(model, KMeansResult):
+    if isinstance(model, KMeansResult | BatchResult):
         found = {field.name: getattr(model, field.name) for field in fields(model)}
         return {"parameters": {}, "fitted": found | ({} if labels else {"labels": None})}
-    if type(model).__name__ not in ESTIMATORS or not _ours(model):
+    if type(model).__name__ not in (*ESTIMATORS, QUANTIZER) or not _ours(model):
+        names = ", ".join((BatchResult.__name__, *ESTIMATORS, QUANTIZER))
         raise TypeError(
-            f"model must be a KMeansResult or one of {', '.join(ESTIMATORS)} of kmeans_xp, got "
+            f"model must be a KMeansResult or one of {names} of kmeans_xp, got "
             f"{type(model).__name__}"
         )
     parameters = model.get_params(deep=False)
@@ -194,7 +209,7 @@ def _parts(model: Any, labels: bool) -> dict[str, Any]:
         for name, value in vars(model).items()
         if name not in parameters and (labels or name != "labels_")
     }
-    if "cluster_centers_" not in found:
+    if not {"cluster_centers_", "codebooks_"} & found.keys():
         raise ValueError(f"model must be fitted before it is saved; call {_fit_hint(model)}")
     if "_state" in found:
         found["_state"] = state_data(found["_state"])
@@ -227,9 +242,15 @@ def _fingerprint_of(model: Any) -> str | None:
 def _rebuilt(kind: str, parts: dict[str, Any]) -> Any:
     """Make the model of checked parts."""
     found = parts["fitted"]
-    if kind == KMeansResult.__name__:
-        check_result(found, {field.name for field in fields(KMeansResult)})
-        return KMeansResult(**found)
+    if kind in RESULTS:
+        result, check = RESULTS[kind]
+        check(found, {field.name for field in fields(result)})
+        return result(**found)
+    if kind == QUANTIZER:
+        check_quantizer(found, parts["parameters"])
+        quantizer = ProductQuantizer(**parts["parameters"])
+        vars(quantizer).update(found)
+        return quantizer
     cls = getattr(import_module("kmeans_xp"), kind)
     for name in found:
         if not ATTRIBUTE.fullmatch(name) or hasattr(cls, name):
@@ -245,12 +266,15 @@ def _rebuilt(kind: str, parts: dict[str, Any]) -> Any:
 
 def _moved(model: Any, xp: Any, device: Any) -> Any:
     """Bring the arrays that a fit made into a namespace."""
-    if not isinstance(model, KMeansResult):
+    if isinstance(model, ProductQuantizer):
+        model.codebooks_ = into_namespace(model.codebooks_, xp, device)
+        return model
+    if not isinstance(model, KMeansResult | BatchResult):
         return model.to(xp, device)
     arrays = {
-        name: into_namespace(value, xp, device)
-        for name, value in vars(model).items()
-        if isinstance(value, np.ndarray)
+        name: into_namespace(getattr(model, name), xp, device)
+        for name in ("labels", "centroids")
+        if getattr(model, name) is not None
     }
     return replace(model, **arrays)
 
@@ -279,7 +303,7 @@ def _checked_body(header: Mapping[str, str] | None, tensors: Mapping[str, Any]) 
     if header["sha256"] != _digest(header["model"], tensors):
         raise ModelError("damaged: the checksum does not fit the content")
     body: dict[str, Any] = json.loads(header["model"])
-    if body["class"] not in (KMeansResult.__name__, *ESTIMATORS):
+    if body["class"] not in (*RESULTS, *ESTIMATORS, QUANTIZER):
         raise ModelError(f"holds an unknown class, {body['class']!r:.60}")
     return body
 

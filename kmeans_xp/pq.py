@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
 from kmeans_xp.backends.convert import namespace_name, take_rows, to_numpy
 from kmeans_xp.functional import kmeans
 from kmeans_xp.prediction import predict
 from kmeans_xp.seeding import Words, sample_rows
-from kmeans_xp.validation import as_array, check_count, check_random_state
+from kmeans_xp.validation import (
+    as_array,
+    check_count,
+    check_init_name,
+    check_n_clusters,
+    check_random_state,
+)
 
 __all__ = ["ProductQuantizer"]
 
 # Rows a cluster that training looks at; more change the codebooks little.
 _ROWS_A_CLUSTER = 256
+_PARAMETERS = ("n_subvectors", "n_clusters", "init", "max_iter", "max_rows", "random_state")
 
 
 class ProductQuantizer:
@@ -26,8 +34,9 @@ class ProductQuantizer:
     n_subvectors : int
         Equal parts M that a vector of D features is cut into; M divides D.
     n_clusters : int, default 256
-        Codewords K a part; up to 256 of them need one byte.
-    init : {"random", "k-means++"}, default "random"
+        Codewords K a part. Codes are uint8 for up to 256 of them, int32 for more (not every library
+        has uint16).
+    init : {"random", "k-means++", "k-means||"}, default "random"
         Where the centroids start.
     max_iter : int, default 25
         Largest number of iterations of a sub-space.
@@ -79,8 +88,46 @@ class ProductQuantizer:
         self.random_state = random_state
 
     def __repr__(self) -> str:
-        names = ("n_subvectors", "n_clusters", "init", "max_iter", "max_rows", "random_state")
-        return f"ProductQuantizer({', '.join(f'{n}={getattr(self, n)!r}' for n in names)})"
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"ProductQuantizer({given})"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        deep : bool
+            Ignored: no parameter has parameters.
+
+        Returns
+        -------
+        dict
+        """
+        return {name: getattr(self, name) for name in _PARAMETERS}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Change parameters, for the next `fit`.
+
+        Parameters
+        ----------
+        **parameters
+            By name.
+
+        Returns
+        -------
+        ProductQuantizer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no parameter.
+        """
+        for name, value in parameters.items():
+            if name not in _PARAMETERS:
+                raise ValueError(f"{name} is no parameter; they are {', '.join(_PARAMETERS)}")
+            setattr(self, name, value)
+        return self
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn the codebooks from the rows of X.
@@ -109,12 +156,20 @@ class ProductQuantizer:
             raise ValueError(
                 f"n_subvectors must divide the number of features, got {parts} for {n_features}"
             )
-        clusters = check_count(self.n_clusters, "n_clusters")
+        clusters = check_n_clusters(self.n_clusters, n_rows)
+        if not isinstance(self.init, str):
+            raise TypeError(
+                f"init must be 'random', 'k-means++' or 'k-means||', got {type(self.init).__name__}"
+            )
+        check_init_name(self.init)
         check_random_state(self.random_state)
         limit = self._limit(clusters, n_rows)
         words = Words(self.random_state)
+        rows = None
         if limit < n_rows:
-            x = take_rows(x, sample_rows(n_rows, limit, words))
+            rows = sample_rows(n_rows, limit, words)
+            x = take_rows(x, rows)
+        _check_finite(x, rows)
         result = kmeans(
             _split(x, parts),
             clusters,
@@ -150,6 +205,7 @@ class ProductQuantizer:
         x = as_array(X)
         if int(x.shape[1]) != self.n_features_in_:
             raise ValueError(f"X must have {self.n_features_in_} features, got {x.shape[1]}")
+        _check_finite(x, None)
         labels = predict(_split(x, int(codebooks.shape[0])), codebooks)
         xp = array_namespace(labels)
         small = int(codebooks.shape[1]) <= 256
@@ -207,6 +263,20 @@ class ProductQuantizer:
         if not hasattr(self, "codebooks_"):
             raise ValueError("this ProductQuantizer is not fitted yet: call fit first")
         return self.codebooks_
+
+
+def _check_finite(x: Any, rows: Any) -> None:
+    """Refuse NaN and infinity, by their place in the rows that the caller gave."""
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating") or bool(xp.all(xp.isfinite(x))):
+        return
+    values = to_numpy(x)
+    row, column = np.argwhere(~np.isfinite(values))[0]
+    place = row if rows is None else rows[row]
+    raise ValueError(
+        f"X must hold numbers that are finite; row {place} has {values[row, column]} in column "
+        f"{column} (the first such value that was looked at)"
+    )
 
 
 def _split(x: Any, parts: int) -> Any:

@@ -73,6 +73,7 @@ def predict(
             centroids,
             lambda rows, c: predict(rows, c, metric=metric, device=device),
             tiny=device is None and not spherical,
+            threads=device is None,
         )
     x, given, measure = _checked(X, centroids, metric)
     check_device(device)

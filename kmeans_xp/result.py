@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.convert import namespace_name, to_numpy
-from kmeans_xp.html import clusters_html
+from kmeans_xp.html import clusters_html, problems_html
 
 __all__ = ["BatchResult", "KMeansResult", "fingerprint"]
 
@@ -61,8 +61,8 @@ class BatchResult:
 
     Attributes
     ----------
-    labels : array of int32, shape (B, N) or (M,)
-        Labels in the layout of the rows; -1 for padding.
+    labels : array of int32, shape (B, N) or (M,), or None
+        Labels in the layout of the rows; -1 for padding. None where they were not saved.
     centroids : array of float32 or float64, shape (B, K, D)
         Centroids; those beyond a problem's own number repeat its first, so that no row prefers
         them.
@@ -99,13 +99,27 @@ class BatchResult:
             f"{int(self.converged.sum())} converged)"
         )
 
+    def _repr_html_(self) -> str:
+        """Show a table of the problems in a notebook."""
+        caption = f"BatchResult: {len(self):,} problems, {int(self.converged.sum()):,} converged"
+        columns = {
+            "rows": self.lengths,
+            "clusters": self.n_clusters_used,
+            "inertia": self.inertia,
+            "iterations": self.n_iter,
+            "converged": self.converged,
+        }
+        return problems_html(columns, caption)
+
     def __getitem__(self, b: int) -> KMeansResult:
         b = operator.index(b)
         if not -len(self) <= b < len(self):
             raise IndexError(f"problem {b} of a batch of {len(self)}")
         b = b % len(self)
         n, k = int(self.lengths[b]), int(self.n_clusters_used[b])
-        if self.first is None:
+        if self.labels is None:
+            labels = None
+        elif self.first is None:
             labels = self.labels[b, :n]
         else:
             lo = int(self.first[b])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import kmeans_xp
 from kmeans_xp import BatchResult, ConvergenceWarning, kmeans, predict, single
+from kmeans_xp.backends.cpu import thread_count
 from kmeans_xp.blocks.tiny import solver_for_one
 
 from .conftest import entered
@@ -189,11 +190,90 @@ def test_kernels_decide_most_problems(monkeypatch):
     solver = tiny_solver(x)
     sizes = np.full(50, 64)
     assert solver.suits(sizes, 4).all()
-    *_, n_iter, _ = solver.fit(
+    labels = np.full(50 * 64, -1, dtype=np.int32)
+    _, _, n_iter, _, used = solver.fit(
         x.reshape(-1, 4), np.arange(50) * 64, sizes, np.full(50, 4), x[:, :4],
-        np.zeros((1, 1), np.uint64), 1, 300, 1e-4, np.dtype(np.float32),
+        np.zeros((1, 1), np.uint64), 1, 300, 1e-4, np.dtype(np.float32), labels,
     )  # fmt: skip
-    assert (n_iter > 0).all()
+    assert (n_iter > 0).all() and (used == 4).all() and (labels >= 0).all()
+
+
+@pytest.mark.filterwarnings("ignore::kmeans_xp.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_relocate_empty_clusters(dtype, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = np.concatenate([data("normal", (8, 60, 3), dtype), data("lattice", (4, 60, 3), dtype)])
+    init = x[:, :6].copy()
+    init[:, 1:4] += 50  # nobody's
+    monkeypatch.setattr(single, "open_blocks", lambda *a: pytest.fail("the loop ran"))
+    normal = kmeans(x[:8], 6, init=init[:8])
+    monkeypatch.undo()
+    result = kmeans(x, 6, init=init)
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "0")
+    for b in range(12):
+        expected = kmeans(x[b], 6, init=init[b], algorithm="lloyd")
+        same(result[b], expected)
+        if b < 8:
+            same(normal[b], expected)
+
+
+@pytest.mark.filterwarnings("ignore::kmeans_xp.ConvergenceWarning")
+def test_negative_zeros_become_positive(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = np.full((2, 5, 3), -0.0)
+    for init in ("random", "k-means++"):
+        result = kmeans(x, 3, init=init, n_init=1, random_state=0)
+        assert not np.signbit(result.centroids).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("init", ["random", "k-means++"])
+def test_problems_with_bounds(kind, dtype, init, monkeypatch):
+    """More rows than a kernel looks at together, and clusters enough for bounds of each row."""
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = data(kind, (2, 700, 5), dtype)
+    x[:, :350] += 5
+    options = {"init": init, "n_init": 2, "tol": 0.0}
+    result = kmeans(x, 34, random_state=1, **options)
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "0")
+    for b, seed in enumerate(seeds(1, 2)):
+        same(result[b], kmeans(x[b], 34, random_state=seed, algorithm="lloyd", **options))
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    assert np.array_equal(predict(x, result.centroids), result.labels)
+
+
+@numba
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("large", [1, 1 << 30])
+def test_problems_that_no_kernel_takes_run_in_threads(compiled, metric, large, monkeypatch):
+    monkeypatch.setattr(kmeans_xp.batch, "_LARGE", large)
+    x = data(shape=(7, 90, 4), dtype=np.float64)
+    w = np.random.default_rng(2).random((7, 90))
+    options = {"sample_weight": w, "metric": metric, "random_state": 3}
+    outcomes = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("KMEANS_XP_NUM_THREADS", threads)
+        outcomes.append(kmeans(x, 4, **options))
+        assert thread_count() == int(threads)
+        labels = predict(x, outcomes[-1].centroids, metric=metric)
+        assert np.array_equal(labels, outcomes[-1].labels)
+    for b, seed in enumerate(seeds(3, 7)):
+        options = {"sample_weight": w[b], "metric": metric, "random_state": seed}
+        expected = kmeans(x[b], 4, **options)
+        same(outcomes[0][b], expected)
+        same(outcomes[1][b], expected)
+
+
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
+    monkeypatch.setenv("KMEANS_XP_NUM_THREADS", "2")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "0")
+    monkeypatch.setattr(single, "open_blocks", lambda *a, **b: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        kmeans(data(), 2)
 
 
 def test_libraries(library):

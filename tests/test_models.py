@@ -24,6 +24,7 @@ from kmeans_xp import (
     save_model,
 )
 from kmeans_xp import models as room
+from kmeans_xp.pq import ProductQuantizer
 
 from .datasets import blobs
 from .helpers import assert_bits
@@ -79,6 +80,54 @@ def test_a_tree_comes_back_whole(path, n_clusters):
     found = load_model(path)
     assert vars(found).keys() == vars(model).keys()
     assert_bits(found.predict(NEW), model.predict(NEW))
+
+
+def batches():
+    """Batches in each layout."""
+    x = np.stack([X[:40], X[40:]])
+    return {
+        "equal": kmeans(x, 3, random_state=0),
+        "padded": kmeans(x, [2, 4], lengths=[40, 25], random_state=0),
+        "flat": kmeans(X, [2, 4], offsets=[0, 30, 80], random_state=0),
+    }
+
+
+@pytest.mark.parametrize("layout", ["equal", "padded", "flat"])
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_batch_comes_back_whole(path, layout, labels):
+    batch = batches()[layout]
+    save_model(batch, path, labels=labels)
+    found = load_model(path)
+    assert repr(found) == repr(batch)
+    for b in range(2):
+        one, two = found[b], batch[b]
+        assert_bits(one.centroids, two.centroids)
+        assert (one.inertia, one.n_iter, one.converged) == (two.inertia, two.n_iter, two.converged)
+        if labels:
+            assert fingerprint(one) == fingerprint(two)
+        else:
+            assert one.labels is None
+
+
+def test_a_quantizer_comes_back_whole(path):
+    x = X.astype(np.float32)[:, [0, 1, 2, 0]]
+    quantizer = ProductQuantizer(2, n_clusters=7, random_state=0).fit(x)
+    save_model(quantizer, path)
+    found = load_model(path)
+    assert vars(found).keys() == vars(quantizer).keys() and repr(found) == repr(quantizer)
+    assert_bits(found.encode(x), quantizer.encode(x))
+    assert_bits(found.decode(found.encode(x)), quantizer.decode(quantizer.encode(x)))
+
+
+def test_a_batch_and_a_quantizer_in_another_library(path):
+    torch = pytest.importorskip("torch")
+    batch = batches()["flat"]
+    save_model(batch, path)
+    found = load_model(path, xp="torch")
+    assert isinstance(found.labels, torch.Tensor) and isinstance(found.inertia, np.ndarray)
+    assert_bits(np.asarray(found.centroids), batch.centroids)
+    save_model(ProductQuantizer(3, n_clusters=4, random_state=0).fit(X), path)
+    assert load_model(path, xp="torch").encode(torch.asarray(X)).dtype == torch.uint8
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -163,6 +212,7 @@ def test_jax_does_not_narrow_float64(path):
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
+        (ProductQuantizer(2), ValueError, r"call ProductQuantizer.fit\(X\) first"),
         (KMeans(2), ValueError, r"must be fitted before it is saved; call KMeans.fit\(X\) first"),
         ({"centroids": X}, TypeError, "model must be a KMeansResult or one of .*KMeans.*got dict"),
         (KMeans(2, init=lambda *_, **__: X[:2]).fit(X), TypeError, "init is function"),
@@ -375,6 +425,48 @@ def test_a_stream_that_says_nonsense(scratch, data):
     scratch.write_bytes(signed(body, {**tensors, "t": X, "u": NEW}))
     with contextlib.suppress(ModelError):
         assert_bits(load_model(scratch).predict(NEW), model.predict(NEW))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_batch_or_quantizer_that_says_nonsense(scratch, data):
+    quantizer = ProductQuantizer(3, n_clusters=4, random_state=0).fit(X)
+    model = data.draw(st.sampled_from([*batches().values(), quantizer]))
+    tensors: dict = {}
+    parts = room._parts(model, labels=True)
+    body = {"class": type(model).__name__, **room._encoded(parts, "", tensors), "extra": {}}
+    part = data.draw(st.sampled_from(["parameters", "fitted"]))
+    names = [*body[part], "predict", "fit", "__class__"]
+    body[part][data.draw(st.sampled_from(names))] = data.draw(LEAVES)
+    small = np.arange(4, dtype=np.int32) % 3
+    scratch.write_bytes(signed(body, {**tensors, "t": X, "u": small}))
+    try:
+        found = load_model(scratch)
+    except ModelError:
+        return
+    if model is quantizer:
+        assert_bits(found.encode(X), quantizer.encode(X))
+    else:
+        assert_bits(found[1].centroids, model[1].centroids)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("labels", np.full((2, 40), 2, dtype=np.int32), "a label has no centroid"),
+        ("labels", np.zeros((2, 39), dtype=np.int32), "labels of shape"),
+        ("first", np.zeros(2, dtype=np.int64), "one after the other"),
+        ("lengths", np.array([40, 41]), "labels of shape"),
+        ("n_clusters_used", np.array([2, 5]), "wrong number of clusters"),
+        ("inertia", np.array([1.0, np.nan]), "not finite"),
+        ("converged", np.zeros(3, dtype=bool), "converged is no array"),
+    ],
+)
+def test_parts_of_a_batch_that_do_not_fit(scratch, name, value, words):
+    batch = room.replace(batches()["padded"], **{name: value})
+    save_model(batch, scratch)
+    with pytest.raises(ModelError, match=words):
+        load_model(scratch)
 
 
 @pytest.mark.parametrize(

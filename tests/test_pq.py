@@ -80,7 +80,8 @@ def test_libraries(library):
     [
         (dict(n_subvectors=3), "must divide the number of features, got 3 for 8"),
         (dict(n_subvectors=0), "n_subvectors must be >= 1"),
-        (dict(n_subvectors=2, n_clusters=700), "600 rows for 700"),
+        (dict(n_subvectors=2, n_clusters=700), "n_clusters"),
+        (dict(n_subvectors=2, init="kmeans"), "init must be"),
         (dict(n_subvectors=2, max_rows="all"), "max_rows must be 'auto'"),
         (dict(n_subvectors=2, n_clusters=9, max_rows=8), "max_rows must be >= 9"),
     ],
@@ -88,6 +89,32 @@ def test_libraries(library):
 def test_errors(options, words):
     with pytest.raises(ValueError, match=words):
         ProductQuantizer(**options).fit(data())
+
+
+def test_values_that_are_not_finite_are_named_by_row_and_column():
+    x = data()
+    quantizer = ProductQuantizer(4, n_clusters=8, random_state=0)
+    with pytest.raises(TypeError, match="init must be"):
+        ProductQuantizer(4, init=x[:8]).fit(x)
+    quantizer.fit(x)
+    x[77, 5] = np.nan
+    with pytest.raises(ValueError, match="row 77 has nan in column 5"):
+        quantizer.fit(x)
+    with pytest.raises(ValueError, match="row 77 has nan in column 5"):
+        quantizer.encode(x)
+    x[:] = np.inf
+    with pytest.raises(ValueError, match=r"row \d+ has inf in column 0"):
+        ProductQuantizer(4, n_clusters=8, max_rows=16, random_state=0).fit(x)
+
+
+def test_parameters_as_scikit_learn_has_them():
+    base = pytest.importorskip("sklearn.base")
+    quantizer = ProductQuantizer(2, n_clusters=4, random_state=0)
+    again = base.clone(quantizer)
+    assert again is not quantizer and again.get_params() == quantizer.get_params()
+    assert again.set_params(n_clusters=5).n_clusters == 5
+    with pytest.raises(ValueError, match="clusters is no parameter; they are n_subvectors"):
+        quantizer.set_params(clusters=3)
 
 
 def test_repr_can_be_evaluated():

@@ -58,6 +58,16 @@ def test_text_of_a_batch():
     assert repr(batch) == "BatchResult(2 problems, n_clusters=3, n_features=2, 2 converged)"
 
 
+def test_table_of_a_batch():
+    x = blobs(5, 25 * 6, 2, 3).reshape(25, 6, 2)
+    batch = kmeans(x, 2, random_state=0)
+    head, *rows = table(batch._repr_html_())
+    assert head == ["problem", "rows", "clusters", "inertia", "iterations", "converged"]
+    assert rows[3] == ["3", "6", "2", f"{batch.inertia[3]:.6g}", str(batch.n_iter[3]), "yes"]
+    assert len(rows) == 21 and rows[-1] == ["… 5 more problems"]
+    assert "25 problems, 25 converged" in batch._repr_html_()
+
+
 def test_table_of_a_result(library):
     result = kmeans(library.asarray(X.astype(np.float32)), 3, random_state=0)
     html = result._repr_html_()

@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from types import ModuleType
@@ -24,7 +24,7 @@ from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["NumpyBackend", "kernels_allowed", "one_thread", "thread_count"]
+__all__ = ["NumpyBackend", "kernels_allowed", "map_alone", "one_thread", "thread_count"]
 
 # Values from which compiled kernels pay, and from which it pays to load them (or to compile them,
 # the first time of all) in a process that has not.
@@ -39,7 +39,6 @@ _SUBNORMAL, _LARGE = np.float32(2.0**-140), np.float32(2.0**100)
 
 T = TypeVar("T")
 R = TypeVar("R")
-
 
 _alone = threading.local()
 
@@ -68,6 +67,21 @@ def thread_count() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every platform
         return os.cpu_count() or 1
+
+
+def map_alone(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Apply `function` to every item in threads, in which what it computes uses one thread."""
+    threads = min(thread_count(), len(items)) if _installed("threadpoolctl") else 1
+    if threads < 2:
+        yield from map(function, items)
+        return
+
+    def alone(item: T) -> R:
+        with one_thread():
+            return function(item)
+
+    with ThreadPoolExecutor(threads, "kmeans_xp") as pool, _BlasHeld():
+        yield from pool.map(alone, items)
 
 
 def kernels(x: np.ndarray, values: int | None = None) -> ModuleType | None:

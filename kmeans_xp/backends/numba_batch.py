@@ -2,7 +2,7 @@
 
 A problem either ends with the bits that docs/exactness.md defines, every decision certified, or is
 left to the ordinary loop: `solve` says which. Left are ties that pairs of float64 cannot decide,
-empty clusters, and values outside 2**±200.
+values of a range that the exact sums do not hold, and values outside 2**±200.
 """
 
 from __future__ import annotations
@@ -14,22 +14,11 @@ import numpy as np
 from numba.np.numpy_support import as_dtype
 
 from kmeans_xp.backends.jit import frozen, jit
+from kmeans_xp.backends.numba_batch_loop import lloyd, slack_of
+from kmeans_xp.backends.numba_batch_nearest import BLOCK, assign, forget, memory, padded
 from kmeans_xp.backends.numba_batch_start import drawn_rows, plus_plus
-from kmeans_xp.backends.numba_distances import (
-    mean_variance,
-    nearest_two,
-    spread,
-    transposed,
-    within_range,
-)
-from kmeans_xp.backends.numba_exact import (
-    far_apart,
-    fma,
-    quotient,
-    rounded,
-    square_distance,
-    two_sum,
-)
+from kmeans_xp.backends.numba_batch_sums import LEVELS, units
+from kmeans_xp.backends.numba_distances import mean_variance, spread, transposed, within_range
 
 __all__ = [
     "GIVEN",
@@ -48,236 +37,108 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 # Where a problem starts.
 GIVEN, RANDOM, PLUS_PLUS = 0, 1, 2
 # Sizes for which the constants here are proven.
-MOST_ROWS, MOST_FEATURES = 1 << 13, 1 << 9
-# Bits a level of the exact sums: those of 2**13 rows fit 53.
-_BITS = 40
-_LEVELS = 3
-# Squares below may have met the underflow limit of float32.
-_TINY_FAST = 2.0**-80
-# Relative error of an inertia of that size summed in pairs.
-_COST = 2.0**-78
+MOST_ROWS, MOST_FEATURES = 1 << 17, 1 << 9
 
 
 @jit
-def _levels(x: Any, exponents: Any, levels: Any) -> int:
-    """Fill the integer levels of every value, side by side; how many, or -1 for too many."""
-    d, n = x.shape
-    unit = 2.0**_BITS
-    for level in range(_LEVELS):
-        left = False
-        for j in range(d):
-            up = 2.0 ** -exponents[j]
-            row = x[j]
-            for r in range(n):
-                rest = row[r] * up
-                for _ in range(level):
-                    rest = rest * unit
-                    rest -= np.rint(rest)
-                integer = np.rint(rest * unit)
-                left |= rest * unit != integer
-                levels[r, level * d + j] = np.int64(integer)
-        if not left:
-            return level + 1
-    return -1
+def _records(x: Any, n_rows: int, n_clusters: int, seeding: bool) -> Any:
+    """Memory for problems of up to so many rows like x and clusters, as `lloyd` names it."""
+    d = x.shape[1]
+    return (
+        np.empty(LEVELS * (n_clusters + 1) * d, np.int64),
+        np.empty(n_clusters + 1, np.int64),
+        np.zeros(n_clusters + 1, np.bool_),
+        np.empty((n_clusters, d)),
+        np.empty(n_rows, np.int32),
+        np.empty(n_clusters, np.int64),
+        np.empty(n_rows),
+        np.empty((3, max(BLOCK, d))),
+        np.empty((4, n_rows if seeding else 0)),
+        np.empty((3, d)),
+        np.empty((n_clusters, d)),
+        np.empty(n_rows, np.int32),
+        np.empty(padded(d) * n_rows, x.dtype),
+    )
 
 
 @jit
-def _assign(x: Any, exact: Any, c: Any, slack: float, work: Any, new: Any) -> bool:
-    """Nearest centroid of every row; False if one cannot be told.
-
-    x are the rows in the dtype of the fast pass, `slack` its relative error; `exact` are they in
-    float64.
-    """
-    n_rows = x.shape[1]
-    points = np.zeros((len(c) + len(c) % 2, len(x)), x.dtype)
-    points[: len(c), : c.shape[1]] = c
-    if len(c) % 2:
-        points[len(c)] = np.inf  # makes pairs; never nearest
-    best, second = work[2, :n_rows], work[3, :n_rows]
-    nearest_two(x, points, work[0, :n_rows], work[1, :n_rows], best, second, new)
-    widened, tiny = 1 + 3 * slack, _TINY_FAST if x.itemsize == 4 else 0.0
-    for r in range(n_rows):
-        limit = best[r] * widened + tiny
-        if not second[r] > limit:
-            found = _settle(exact, r, c, limit * (1 + 2.0**-20))
-            if found < 0:
-                return False
-            new[r] = found
-    return True
-
-
-@jit
-def _settle(x: Any, row: int, c: Any, limit: float) -> int:
-    """Nearest centroid of a row among those within `limit`; -1 if it cannot be told."""
-    nearest, least = -1, (np.inf, 0.0, False)
-    for k in range(len(c)):
-        rough = 0.0
-        for j in range(len(x)):
-            rough += (x[j, row] - c[k, j]) ** 2
-        if rough > limit * (1 + 2.0**-30):
-            continue
-        d = square_distance(x, row, c, k)
-        if nearest < 0:
-            nearest, least = k, d
-            continue
-        sign = far_apart(d, least)
-        if sign == 2 and not np.all(c[k] == c[nearest]):
-            return -1
-        if sign == -1:
-            nearest, least = k, d
-    return nearest
-
-
-@jit
-def _move(levels: Any, new: Any, labels: Any, sums: Any, counts: Any, touched: Any) -> int:
-    """Bring the exact sums up to date with new labels, which become the labels; counts changes."""
-    changed = 0
-    for r in range(len(labels)):
-        a, b = labels[r], new[r]
-        if a == b:
-            continue
-        changed += 1
-        counts[b] += 1
-        touched[b] = True
-        for i in range(sums.shape[1]):
-            sums[b, i] += levels[r, i]
-        if a >= 0:
-            counts[a] -= 1
-            touched[a] = True
-            for i in range(sums.shape[1]):
-                sums[a, i] -= levels[r, i]
-        labels[r] = b
-    return changed
-
-
-@jit
-def _sum(sums: Any, k: int, j: int, d: int) -> tuple[float, float, float]:
-    """Parts of the exact sum of a feature of a cluster, in units of the feature's exponent."""
-    unit = 2.0**-_BITS
-    n_levels = sums.shape[1] // d
-    second = sums[k, d + j] * unit**2 if n_levels > 1 else 0.0
-    third = sums[k, 2 * d + j] * unit**3 if n_levels > 2 else 0.0
-    return sums[k, j] * unit, second, third
-
-
-@jit
-def _means(sums: Any, counts: Any, touched: Any, exponents: Any, narrow: bool, c: Any) -> bool:
-    """Correctly rounded means of the clusters that were touched; False if one is empty or a
-    rounding cannot be told.
-    """
-    d = c.shape[1]
-    for k in range(len(c)):
-        if counts[k] == 0:
-            return False
-        if not touched[k]:
-            continue
-        touched[k] = False
-        for j in range(d):
-            parts = _sum(sums, k, j, d)
-            high, low, error = quotient(parts[0], parts[1], parts[2], np.float64(counts[k]))
-            value, certain = rounded(high, low, error, narrow)
-            small = value != 0 and abs(value) < 2.0**-100
-            if not certain or small:
-                return False
-            value *= 2.0 ** exponents[j]
-            if value != 0 and abs(value) < (2.0**-120 if narrow else 2.0**-400):
-                return False
-            c[k, j] = value + 0.0
-    return True
-
-
-@jit
-def _shift(new: Any, old: Any) -> float:
-    total = 0.0
-    for k in range(len(new)):
-        for j in range(new.shape[1]):
-            total += (new[k, j] - old[k, j]) ** 2
-    return total
-
-
-@jit
-def _inertia(x: Any, c: Any, labels: Any, work: Any) -> tuple[float, bool]:
-    """Σ |x − c_label|² rounded once; says whether that is certain."""
-    n_rows = x.shape[1]
-    high, low, point = work[0, :n_rows], work[1, :n_rows], work[2, :n_rows]
-    high[:] = 0
-    low[:] = 0
-    for j in range(len(x)):
-        row = x[j]
-        for r in range(n_rows):
-            point[r] = c[labels[r], j]
-        for r in range(n_rows):
-            d, e = two_sum(row[r], -point[r])
-            square = d * d
-            total, error = two_sum(high[r], square)
-            high[r] = total
-            low[r] += error + (fma(d, d, -square) + (2 * d * e + e * e))
-    total, rest = 0.0, 0.0
-    for r in range(n_rows):
-        total, error = two_sum(total, high[r])
-        rest += error + low[r]
-    total, rest = two_sum(total, rest)
-    if total == 0:
-        return 0.0, True
-    return rounded(total, rest, _COST * total, False)
-
-
-@jit
-def _within(shift: float, limit: tuple[float, float], slack: float) -> int:
-    """Whether the shift is at most the limit, known as an interval: 0, 1, or 2 for not known."""
-    if shift == 0:
-        return 1
-    if shift * (1 - slack) > limit[1]:
-        return 0
-    return 1 if shift * (1 + slack) <= limit[0] else 2
-
-
-@jit
-def _lloyd(
+def _started(
+    start: int,
+    given: Any,
+    words: Any,
+    place: int,
     x: Any,
-    fast: Any,
+    turned: Any,
+    narrow: bool,
     c: Any,
-    levels: Any,
-    width: int,
-    exponents: Any,
-    limit: tuple[float, float],
+    p: Any,
+) -> int:
+    """Put the first centroids into c; the place after the words that were used, -1 for failure."""
+    if start == GIVEN:
+        c[:] = given[: len(c)]
+        return place if within_range(c, narrow) else -1
+    if start == RANDOM:
+        place = drawn_rows(x, words, place, c)
+    else:
+        place = plus_plus(x, turned, words, place, c, p)
+    c += 0.0  # every zero is +0
+    return place
+
+
+@jit
+def _distinct(labels: Any, seen: Any) -> int:
+    """How many labels there are."""
+    seen[:] = False
+    for label in labels:
+        seen[np.uintp(label)] = True
+    return int(np.count_nonzero(seen))
+
+
+@jit
+def _best(
+    x: Any,
+    k: int,
+    start: int,
+    given: Any,
+    words: Any,
+    n_init: int,
     max_iter: int,
+    tol: float,
     narrow: bool,
     labels: Any,
+    centroids: Any,
     work: Any,
-    exact_work: Any,
-) -> tuple[float, int, bool]:
-    """Iterate from the centroids c, which move; (inertia, iterations, converged).
+    records: Any,
+) -> tuple[float, int, bool, int]:
+    """Inertia, iterations (-1: undecided), convergence and number of labels of the best start.
 
-    The number of iterations is -1 where something could not be told.
+    Its labels and centroids are stored.
     """
-    k, d = c.shape
-    sums, counts = np.zeros((k, width), np.int64), np.zeros(k, np.int64)
-    touched = np.zeros(k, np.bool_)
-    old, new = np.empty_like(c), np.empty(x.shape[1], np.int32)
-    slack = (d + 8) * (2.0**-23 if fast.itemsize == 4 else 2.0**-52)
-    shift_slack = (k * d + 8) * 2.0**-52
-    labels[:] = -1
-    iteration, converged, shift = 0, False, 1.0
-    while iteration < max_iter and not converged:
-        iteration += 1
-        if not _assign(fast, x, c, slack, work, new):
-            return 0.0, -1, False
-        changed = _move(levels, new, labels, sums, counts, touched)
-        old[:] = c
-        if not _means(sums, counts, touched, exponents, narrow, c):
-            return 0.0, -1, False
-        shift = _shift(c, old)
-        within = _within(shift, limit, shift_slack)
-        if changed and within == 2:
-            return 0.0, -1, False
-        converged = changed == 0 or within == 1
-    if shift != 0:
-        if not _assign(fast, x, c, slack, work, new):
-            return 0.0, -1, False
-        labels[:] = new
-    cost, certain = _inertia(x, c, labels, exact_work)
-    return cost, iteration if certain else -1, converged
+    n, d = x.shape
+    turned = records[12][: padded(d) * n].reshape(padded(d), n)
+    transposed(x, turned)
+    values, numbers = turned[:d], records[9]
+    if not spread(values, numbers[0]):
+        return 0.0, -1, False, 0
+    grid = numbers[1], numbers[2], units(numbers[0], n, numbers[1], numbers[2])
+    limit = (0.0, 0.0)
+    if tol > 0:
+        low, high = mean_variance(values, numbers[0])
+        limit = (low * tol * (1 - 2.0**-50), high * tol * (1 + 2.0**-50))
+    c, trial = records[10][:k], records[11][:n]
+    place, best, count, done = 0, 0.0, -1, False
+    for index in range(n_init):
+        place = _started(start, given, words, place, x, turned, narrow, c, records[8])
+        if place < 0:
+            return 0.0, -1, False, 0
+        cost, last, end = lloyd(x, turned, c, grid, limit, max_iter, narrow, trial, work, records)
+        if last < 0:
+            return 0.0, -1, False, 0
+        if index == 0 or cost < best:
+            best, count, done = cost, last, end
+            centroids[:k] = c
+            labels[:] = trial
+    return best, count, done, _distinct(labels, records[2][:k])
 
 
 @jit
@@ -300,6 +161,7 @@ def solve(
     inertia: Any,
     n_iter: Any,
     converged: Any,
+    used: Any,
 ) -> None:
     """Fit problems lo..hi; `n_iter` is -1 for those that are left to the ordinary loop.
 
@@ -322,69 +184,33 @@ def solve(
     lo, hi : int
         Which problems.
     labels : array of int32, shape (M,)
+        Outcome; other rows are left as they are.
     centroids : array of float64, shape (B, K, D)
-    inertia, n_iter, converged : array, shape (B,)
-        Outcome.
+    inertia, n_iter, converged, used : array, shape (B,)
+        Outcome; `used` is the number of clusters that have a row.
     """
-    most, d = 0, x.shape[1]
-    padded = (d + 3) // 4 * 4
+    most, most_clusters = 0, 0
     for b in range(lo, hi):
-        most = max(most, sizes[b])
-    work, exact_work, trial = (
-        np.empty((4, most), x.dtype),
-        np.empty((4, most)),
-        np.empty(most, np.int32),
-    )
-    levels, exponents = np.empty((most, _LEVELS * d), np.int64), np.empty(d, np.int64)
-    flat, flat_fast = np.empty(d * most), np.empty(padded * most, x.dtype)
+        most, most_clusters = max(most, sizes[b]), max(most_clusters, n_clusters[b])
+    work = memory(x, most, most_clusters)
+    records = _records(x, most, most_clusters, start == PLUS_PLUS)
     for b in range(lo, hi):
-        n, k = sizes[b], n_clusters[b]
-        n_iter[b] = -1
-        rows = flat[: d * n].reshape(d, n)
-        fast = flat_fast[: padded * n].reshape(padded, n)
-        if not transposed(x[first[b] : first[b] + n], rows, fast):
-            continue
-        spread(rows, exponents)
-        n_levels = _levels(rows, exponents, levels)
-        if n_levels < 0:
-            continue
-        limit = (0.0, 0.0)
-        if tol > 0:
-            low, high = mean_variance(rows)
-            limit = (low * tol * (1 - 2.0**-50), high * tol * (1 + 2.0**-50))
-        place = 0
-        c = np.empty((k, d))
-        for index in range(n_init):
-            if start == GIVEN:
-                c[:] = given[b, :k]
-                place = 0 if within_range(c, narrow) else -1
-            elif start == RANDOM:
-                place = drawn_rows(rows, words[b], place, c)
-            else:
-                place = plus_plus(rows, words[b], place, c, exact_work)
-            cost, count, done = 0.0, -1, False
-            if place >= 0:
-                cost, count, done = _lloyd(
-                    rows,
-                    fast,
-                    c,
-                    levels,
-                    n_levels * d,
-                    exponents,
-                    limit,
-                    max_iter,
-                    narrow,
-                    trial[:n],
-                    work,
-                    exact_work,
-                )
-            if count < 0:
-                n_iter[b] = -1
-                break
-            if index == 0 or cost < inertia[b]:
-                inertia[b], n_iter[b], converged[b] = cost, count, done
-                centroids[b, :k] = c
-                labels[first[b] : first[b] + n] = trial[:n]
+        begin, end = first[b], first[b] + sizes[b]
+        inertia[b], n_iter[b], converged[b], used[b] = _best(
+            x[begin:end],
+            n_clusters[b],
+            start,
+            given[b if start == GIVEN else 0],
+            words[0 if start == GIVEN else b],
+            n_init,
+            max_iter,
+            tol,
+            narrow,
+            labels[begin:end],
+            centroids[b],
+            work,
+            records,
+        )
 
 
 @jit
@@ -401,19 +227,19 @@ def label(
 ) -> None:
     """Label the rows of problems lo..hi, as `solve` does; `decided` says for which that worked."""
     most, d = 0, x.shape[1]
-    padded = (d + 3) // 4 * 4
     for b in range(lo, hi):
         most = max(most, sizes[b])
-    work = np.empty((4, most), x.dtype)
-    flat, flat_fast = np.empty(d * most), np.empty(padded * most, x.dtype)
-    slack = (d + 8) * (2.0**-23 if narrow else 2.0**-52)
+    work = memory(x, most, centroids.shape[1])
+    none, largest = np.zeros(most, np.int32), np.empty(d)
+    flat = np.empty(padded(d) * most, x.dtype)
     for b in range(lo, hi):
-        n = sizes[b]
-        rows, fast = flat[: d * n].reshape(d, n), flat_fast[: padded * n].reshape(padded, n)
-        fine = transposed(x[first[b] : first[b] + n], rows, fast)
-        fine = fine and within_range(centroids[b], narrow)
-        new = labels[first[b] : first[b] + n]
-        decided[b] = fine and _assign(fast, rows, centroids[b], slack, work, new)
+        n, c = sizes[b], centroids[b]
+        rows, new = x[first[b] : first[b] + n], labels[first[b] : first[b] + n]
+        turned = flat[: padded(d) * n].reshape(padded(d), n)
+        transposed(rows, turned)
+        forget(work)
+        fine = spread(turned[:d], largest) and within_range(c, narrow)
+        decided[b] = fine and assign(rows, turned, none[:n], c, slack_of(d, narrow), work, new)
 
 
 def ready(dtype: np.dtype[Any]) -> bool:
@@ -435,7 +261,8 @@ def warmup() -> None:
     words = np.zeros((1, 8), np.uint64)
     given, centroids = np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
     labels, decided = np.empty(2, np.int32), np.empty(1, bool)
-    out = labels, centroids, np.zeros(1), np.empty(1, np.int64), np.zeros(1, bool)
+    numbers = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    out = labels, centroids, np.zeros(1), numbers[0], np.zeros(1, bool), numbers[1]
     for dtype in _DTYPES:
         x, narrow = frozen(np.ones((2, 1), dtype)), dtype == np.float32
         solve(x, first, sizes, clusters, GIVEN, given, words, 1, 1, 0.0, narrow, 0, 1, *out)

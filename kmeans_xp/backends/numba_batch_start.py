@@ -28,7 +28,7 @@ def _scaled(word: Any, total: int) -> Any:
 @jit
 def drawn_rows(x: Any, words: Any, place: int, c: Any) -> int:
     """Centroids at rows drawn without replacement; the place after the words that were used."""
-    left = x.shape[1]
+    left = len(x)
     gone = np.empty(len(c), np.int64)
     for k in range(len(c)):
         row = _scaled(words[place], left << 30) >> 30
@@ -41,16 +41,16 @@ def drawn_rows(x: Any, words: Any, place: int, c: Any) -> int:
         for i in range(k, at, -1):
             gone[i] = gone[i - 1]
         gone[at] = row
-        c[k] = x[:, row]
+        c[k] = x[row]
     return place
 
 
 @jit
-def _potentials(x: Any, c: Any, k: int, old: Any, d: Any, out: Any) -> bool:
+def _potentials(x: Any, turned: Any, c: Any, k: int, old: Any, d: Any, out: Any) -> bool:
     """rn12 of the squared distance to centroid k, at most `old`; False if it cannot be told."""
-    slack = (len(x) + 8) * 2.0**-52
-    distances(x, c, k, d)
-    for r in range(x.shape[1]):
+    slack = (c.shape[1] + 8) * 2.0**-52
+    distances(turned, c, k, d)
+    for r in range(len(x)):
         value = d[r]
         low, high = rn12(value * (1 - slack)), rn12(value * (1 + slack))
         if value == 0:
@@ -79,24 +79,24 @@ def _draw(p: Any, scale: float, target: int) -> int:
 
 
 @jit
-def plus_plus(x: Any, words: Any, place: int, c: Any, work: Any) -> int:
+def plus_plus(x: Any, turned: Any, words: Any, place: int, c: Any, work: Any) -> int:
     """Greedy k-means++; the place after the words that were used, -1 if it cannot be told.
 
-    `work` has four rows of at least N values.
+    `turned` has the features of x as rows; `work` has four rows of at least N values.
     """
-    n = x.shape[1]
+    n = len(x)
     d, p = work[0, :n], work[1, :n]
     best_p, trial_p = work[2, :n], work[3, :n]
     trials = 2 + int(math.log(len(c)))
-    c[0] = x[:, _scaled(words[place], n << 30) >> 30]
+    c[0] = x[_scaled(words[place], n << 30) >> 30]
     place += 1
     p[:] = np.inf
-    if len(c) > 1 and not _potentials(x, c, 0, p, d, p):
+    if len(c) > 1 and not _potentials(x, turned, c, 0, p, d, p):
         return -1
     for k in range(1, len(c)):
         largest = p.max()
         if largest == 0:  # every row coincides with a centre
-            c[k] = x[:, _scaled(words[place], n << 30) >> 30]
+            c[k] = x[_scaled(words[place], n << 30) >> 30]
             place += 1
             continue
         scale = 2.0 ** (31 - math.frexp(largest)[1])
@@ -107,8 +107,8 @@ def plus_plus(x: Any, words: Any, place: int, c: Any, work: Any) -> int:
         for _ in range(trials):
             row = _draw(p, scale, _scaled(words[place], total))
             place += 1
-            c[k] = x[:, row]
-            if not _potentials(x, c, k, p, d, trial_p):
+            c[k] = x[row]
+            if not _potentials(x, turned, c, k, p, d, trial_p):
                 return -1
             cost = 0
             for r in range(n):
@@ -116,6 +116,6 @@ def plus_plus(x: Any, words: Any, place: int, c: Any, work: Any) -> int:
             if best_row < 0 or cost < best_cost:
                 best_row, best_cost = row, cost
                 best_p[:] = trial_p
-        c[k] = x[:, best_row]
+        c[k] = x[best_row]
         p[:] = best_p
     return place

@@ -1,4 +1,4 @@
-"""Plain float64 passes over a transposed tiny problem, vectorised over its rows."""
+"""Plain passes over a transposed tiny problem, vectorised over its rows; results in float64."""
 
 from __future__ import annotations
 
@@ -24,21 +24,33 @@ def _pass_jit(function: Callable[..., Any]) -> Any:
 
 
 @jit
-def transposed(x: Any, out: Any, fast: Any) -> bool:
-    """Copy x to out, feature by feature, and to `fast`, which may have another type and more
-    features (zero); False if a value is outside the range that is proven.
-    """
-    small, large = (_SMALL, _LARGE) if fast.itemsize == 8 else (_SMALL, _LARGE_FAST)
+def transposed(x: Any, out: Any) -> None:
+    """Copy x feature by feature; features that x lacks are zero."""
+    d = x.shape[1]
+    whole = d // 4 * 4
+    for j in range(0, whole, 4):
+        for r in range(len(x)):
+            out[j, r], out[j + 1, r] = x[r, j], x[r, j + 1]
+            out[j + 2, r], out[j + 3, r] = x[r, j + 2], x[r, j + 3]
+    for j in range(whole, d):
+        for r in range(len(x)):
+            out[j, r] = x[r, j]
+    out[d:] = 0
+
+
+@sum_jit
+def spread(x: Any, totals: Any) -> bool:
+    """Σ|x| of every feature; False if a value is outside the range that is proven."""
+    large = _LARGE if x.itemsize == 8 else _LARGE_FAST
     fine = True
-    fast[x.shape[1] :] = 0
-    for j in range(x.shape[1]):
-        column, row, copy = x[:, j], out[j], fast[j]
-        for r in range(x.shape[0]):
-            value = np.float64(column[r])
-            row[r] = value
-            copy[r] = value
-            size = abs(value)
-            fine &= (size == 0) | ((size > small) & (size < large))
+    for j in range(len(totals)):
+        row, total, tiny = x[j], 0.0, 0
+        for r in range(len(row)):
+            size = abs(np.float64(row[r]))
+            total += size
+            tiny += (size < _SMALL) & (size != 0)
+        totals[j] = total
+        fine &= (total < large) & (tiny == 0)
     return fine
 
 
@@ -55,22 +67,9 @@ def within_range(c: Any, narrow: bool) -> bool:
 
 
 @jit
-def spread(x: Any, exponents: Any) -> None:
-    """Powers of two above every magnitude of a feature."""
-    for j in range(len(x)):
-        largest = 0.0
-        for r in range(x.shape[1]):
-            largest = max(largest, abs(x[j, r]))
-        exponents[j] = 0
-        if largest > 0:
-            exponents[j] = np.int64(np.floor(np.log2(largest))) + 2  # a bit of room for log2
-
-
-@jit
 def distances(x: Any, c: Any, k: int, out: Any) -> None:
     """|x − c_k|² of every row, within (D + 4)·2**-53 relatively."""
-    n = x.shape[1]
-    d = x.shape[0]
+    n, d = x.shape[1], c.shape[1]
     c0 = c[k, 0]
     first = x[0]
     for r in range(n):
@@ -139,16 +138,15 @@ def _add_four(x: Any, points: Any, d0: Any, d1: Any) -> None:
 
 
 @sum_jit
-def mean_variance(x: Any) -> tuple[float, float]:
-    """Bounds of the mean over features of the variance of the rows."""
+def mean_variance(x: Any, totals: Any) -> tuple[float, float]:
+    """Bounds of the mean over features of the variance of the rows, given `spread`."""
     n = x.shape[1]
     low, high = 0.0, 0.0
     for j in range(len(x)):
         row = x[j]
-        total, size = 0.0, 0.0
+        total, size = 0.0, totals[j]
         for r in range(n):
             total += row[r]
-            size += abs(row[r])
         mean = total / n
         squares = 0.0
         for r in range(n):

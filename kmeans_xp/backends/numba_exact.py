@@ -46,10 +46,10 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
 
 @jit
 def square_distance(x: Any, row: int, c: Any, k: int) -> tuple[float, float, bool]:
-    """|x_row − c_k|² of a transposed x as a pair within `_PAIR`, and whether it is exact."""
+    """|x_row − c_k|² as a pair within `_PAIR`, and whether it is exact."""
     high, low, exact = 0.0, 0.0, True
-    for j in range(len(x)):
-        d, e = two_sum(x[j, row], -c[k, j])
+    for j in range(c.shape[1]):
+        d, e = two_sum(np.float64(x[row, j]), -c[k, j])
         square = d * d
         rest = fma(d, d, -square)
         if e != 0:

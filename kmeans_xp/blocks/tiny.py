@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
@@ -18,13 +19,14 @@ from kmeans_xp.backends.cpu import kernels, kernels_allowed, thread_count
 
 __all__ = ["TinySolver", "solver_for_one", "tiny_solver"]
 
-# Values of a problem that still counts as tiny: its rows and their exact levels stay in cache.
-_MOST_ENTRIES = 1 << 17
+# Values of a problem up to which a kernel alone beats the ordinary loop with all threads, and up to
+# which it does so where other problems keep the other threads busy.
+_MOST_ENTRIES, _MOST_OF_MANY = 1 << 17, 1 << 22
 # Rows × features × clusters up to which one thread in a kernel beats the ordinary loop.
 _MOST_TERMS = 1 << 23
 _MODULE = "kmeans_xp.backends.numba_batch"
-# Problems a worker takes at a time.
-_TOGETHER = 64
+# Rows that a worker takes at a time, and problems at most.
+_ROWS, _PROBLEMS = 1 << 14, 64
 
 
 def tiny_solver(x: Any) -> TinySolver | None:
@@ -76,11 +78,11 @@ class TinySolver:
         self._module = module
 
     def suits(self, sizes: np.ndarray, n_features: int) -> np.ndarray:
-        """Which problems are tiny."""
+        """Which problems are tiny enough."""
         if n_features > self._module.MOST_FEATURES:
             return np.zeros(len(sizes), dtype=bool)
-        most = min(self._module.MOST_ROWS, _MOST_ENTRIES // n_features)
-        return np.asarray(sizes <= most)
+        entries = _MOST_ENTRIES if len(sizes) < thread_count() else _MOST_OF_MANY
+        return np.asarray(sizes <= min(self._module.MOST_ROWS, entries // n_features))
 
     def fit(
         self,
@@ -94,8 +96,9 @@ class TinySolver:
         max_iter: int,
         tol: float,
         dtype: np.dtype[Any],
+        labels: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Labels, centroids, inertia, iterations (-1: left undecided) and convergence.
+        """Centroids, inertia, iterations (-1: left undecided), convergence and clusters in use.
 
         Parameters
         ----------
@@ -110,41 +113,26 @@ class TinySolver:
             As for `kmeans`.
         dtype : numpy.dtype
             Of the centroids.
+        labels : ndarray of int32, shape (M,)
+            Takes the labels of the rows of the problems.
         """
         module, count = self._module, len(first)
         codes = {"random": module.RANDOM, "k-means++": module.PLUS_PLUS}
         code = codes[start] if isinstance(start, str) else module.GIVEN
         given = np.zeros((1, 1, 1)) if isinstance(start, str) else start.astype(np.float64)
         rows = self._readable(rows, dtype)
-        labels = np.empty(len(rows), dtype=np.int32)
         centroids = np.zeros((count, int(clusters.max()), rows.shape[1]))
-        inertia, n_iter = np.zeros(count), np.empty(count, dtype=np.int64)
-        converged = np.zeros(count, dtype=bool)
+        inertia, converged = np.zeros(count), np.zeros(count, dtype=bool)
+        n_iter, used = np.empty((2, count), dtype=np.int64)
+        problems = rows, first, sizes, clusters, code, given, words
+        settings = n_init, max_iter, tol, dtype == np.float32
 
-        def run(lo: int) -> None:
-            module.solve(
-                rows,
-                first,
-                sizes,
-                clusters,
-                code,
-                given,
-                words,
-                n_init,
-                max_iter,
-                tol,
-                dtype == np.float32,
-                lo,
-                min(lo + _TOGETHER, count),
-                labels,
-                centroids,
-                inertia,
-                n_iter,
-                converged,
-            )
+        def run(lo: int, hi: int) -> None:
+            out = labels, centroids, inertia, n_iter, converged, used
+            module.solve(*problems, *settings, lo, hi, *out)
 
-        _each(run, count)
-        return labels, centroids.astype(dtype), inertia, n_iter, converged
+        _each(run, sizes)
+        return centroids.astype(dtype), inertia, n_iter, converged, used
 
     def fit_one(
         self,
@@ -159,8 +147,8 @@ class TinySolver:
         """`fit` for an array that `solver_for_one` took; None if left undecided."""
         rows = zero_copy_numpy(x)
         assert rows is not None
-        size = np.asarray([len(rows)])
-        labels, centroids, inertia, n_iter, converged = self.fit(
+        size, labels = np.asarray([len(rows)]), np.empty(len(rows), dtype=np.int32)
+        centroids, inertia, n_iter, converged, _ = self.fit(
             rows,
             np.zeros_like(size),
             size,
@@ -171,6 +159,7 @@ class TinySolver:
             max_iter,
             tol,
             centroid_dtype(x),
+            labels,
         )
         if n_iter[0] < 0:
             return None
@@ -183,20 +172,18 @@ class TinySolver:
         sizes: np.ndarray,
         centroids: np.ndarray,
         dtype: np.dtype[Any],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of the rows, and which problems were decided."""
+        labels: np.ndarray,
+    ) -> np.ndarray:
+        """Which problems were decided; their rows' labels are put into `labels`."""
         rows, points = self._readable(rows, dtype), centroids.astype(np.float64)
-        labels = np.empty(len(rows), dtype=np.int32)
         decided = np.empty(len(first), dtype=bool)
 
-        def run(lo: int) -> None:
-            hi = min(lo + _TOGETHER, len(first))
-            self._module.label(
-                rows, first, sizes, points, dtype == np.float32, lo, hi, labels, decided
-            )
+        def run(lo: int, hi: int) -> None:
+            narrow = dtype == np.float32
+            self._module.label(rows, first, sizes, points, narrow, lo, hi, labels, decided)
 
-        _each(run, len(first))
-        return labels, decided
+        _each(run, sizes)
+        return decided
 
     @staticmethod
     def _readable(rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -208,12 +195,14 @@ class TinySolver:
         return view
 
 
-def _each(run: Any, count: int) -> None:
-    starts = range(0, count, _TOGETHER)
-    threads = min(thread_count(), len(starts))
+def _each(run: Callable[[int, int], None], sizes: np.ndarray) -> None:
+    """Run over ranges of problems, in threads."""
+    step = int(np.clip(_ROWS // int(sizes.max()), 1, _PROBLEMS))
+    ranges = [(lo, min(lo + step, len(sizes))) for lo in range(0, len(sizes), step)]
+    threads = min(thread_count(), len(ranges))
     if threads < 2:
-        for lo in starts:
-            run(lo)
+        for lo, hi in ranges:
+            run(lo, hi)
         return
     with ThreadPoolExecutor(threads, "kmeans_xp") as pool:
-        list(pool.map(run, starts))
+        list(pool.map(lambda bounds: run(*bounds), ranges))

@@ -1,0 +1,264 @@
+"""The loop of docs/exactness.md for a tiny problem; this module needs numba."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.jit import jit
+from kmeans_xp.backends.numba_batch_nearest import BLOCK, assign, drifts, forget
+from kmeans_xp.backends.numba_batch_sums import LEVELS, carry, means, move
+from kmeans_xp.backends.numba_exact import fma, rn12, rounded, square_distance, two_sum
+
+__all__ = ["lloyd", "slack_of"]
+
+# Relative error of an inertia of that size summed in pairs.
+_COST = 2.0**-78
+# Pairs that are added side by side: features, or rows where there are fewer features.
+_LANES = 8
+
+
+@jit
+def slack_of(n_features: int, narrow: bool) -> float:
+    """Relative error of a squared distance in the fast pass."""
+    return (n_features + 8) * (2.0**-23 if narrow else 2.0**-52)
+
+
+@jit
+def _potentials(x: Any, c: Any, labels: Any, p: Any) -> bool:
+    """rn12 of the squared distance of every row to its own centroid; False if one cannot be
+    told.
+    """
+    slack = (c.shape[1] + 8) * 2.0**-52
+    for r in range(len(x)):
+        k, value = np.uintp(labels[r]), 0.0
+        for j in range(c.shape[1]):
+            value += (x[r, j] - c[k, j]) ** 2
+        low, high = rn12(value * (1 - slack)), rn12(value * (1 + slack))
+        if value == 0:
+            low = high = 0.0
+        if low != high:
+            exact = square_distance(x, r, c, k)
+            if not exact[2] or exact[1] != 0:
+                return False
+            low = rn12(exact[0])
+        p[r] = low
+    return True
+
+
+@jit
+def _relocate(x: Any, c: Any, labels: Any, counts: Any, p: Any, rows: Any) -> int:
+    """Find a row for every empty cluster; how many are found, or -1 if that cannot be told.
+
+    `rows` has the row of each cluster, -1 for none.
+    """
+    if not _potentials(x, c, labels, p):
+        return -1
+    moved = 0
+    for k in range(len(c)):
+        rows[k] = -1
+        if counts[k] == 0:
+            row = np.argmax(p)
+            if p[row] > 0:
+                rows[k], p[row] = row, 0
+                moved += 1
+    return moved
+
+
+@jit
+def _lend(
+    x: Any, labels: Any, rows: Any, back: bool, scale: Any, step: float, sums: Any, clusters: Any
+) -> bool:
+    """Take rows from their clusters to the empty ones that they were found for, or back."""
+    counts, touched = clusters
+    for k in range(len(counts) - 1):
+        row = rows[k]
+        if row < 0:
+            continue
+        owner = np.uintp(labels[row])
+        source, target = (np.uintp(k), owner) if back else (owner, np.uintp(k))
+        counts[source] -= 1
+        counts[target] += 1
+        touched[source] = touched[target] = True
+        if not carry(x, row, source, target, scale, step, sums):
+            return False
+    return True
+
+
+@jit
+def _update(
+    x: Any,
+    c: Any,
+    labels: Any,
+    grid: Any,
+    sums: Any,
+    clusters: Any,
+    narrow: bool,
+    scratch: Any,
+) -> int:
+    """Move every centroid; how many rows were lent to empty clusters, or -1."""
+    scale, back, step = grid
+    counts, touched = clusters
+    rows, p = scratch
+    lent = 0
+    if np.any(counts[:-1] == 0):
+        lent = _relocate(x, c, labels, counts, p[: len(x)], rows)
+        if lent < 0 or not _lend(x, labels, rows, False, scale, step, sums, clusters):
+            return -1
+    if not means(sums, counts, touched, back, step, narrow, c):
+        return -1
+    if lent and not _lend(x, labels, rows, True, scale, step, sums, clusters):
+        return -1
+    return lent
+
+
+@jit
+def _within(shift: float, limit: tuple[float, float], slack: float) -> int:
+    """Whether the shift is at most the limit, known as an interval: 0, 1, or 2 for not known."""
+    if shift == 0:
+        return 1
+    if shift * (1 - slack) > limit[1]:
+        return 0
+    return 1 if shift * (1 + slack) <= limit[0] else 2
+
+
+@jit
+def _add_square(difference: float, rest: float, high: float, low: float) -> tuple[float, float]:
+    """Add (difference + rest)² to a pair."""
+    square = difference * difference
+    total, error = two_sum(high, square)
+    error += fma(difference, difference, -square) + (2 * difference * rest + rest * rest)
+    return total, low + error
+
+
+@jit
+def _by_rows(x: Any, c: Any, labels: Any, lo: int, hi: int, high: Any, low: Any) -> None:
+    """Add (x − c_label)² of some rows, feature by feature, to pairs."""
+    for r in range(lo, hi):
+        k = np.uintp(labels[r])
+        for j in range(x.shape[1]):
+            d, e = two_sum(np.float64(x[r, j]), -c[k, j])
+            high[j], low[j] = _add_square(d, e, high[j], low[j])
+
+
+@jit
+def _by_features(turned: Any, lo: int, c: Any, labels: Any, work: Any) -> None:
+    """Add Σ_j (x − c_label)² of rows from `lo` to pairs, one a row."""
+    high, low, point = work[0], work[1], work[2]
+    for j in range(c.shape[1]):
+        row = turned[j, lo : lo + len(labels)]
+        for r in range(len(labels)):
+            point[r] = c[np.uintp(labels[r]), j]
+        for r in range(len(labels)):
+            d, e = two_sum(np.float64(row[r]), -point[r])
+            high[r], low[r] = _add_square(d, e, high[r], low[r])
+
+
+@jit
+def _fold(high: Any, low: Any) -> None:
+    """Add up pairs until `_LANES` of them are left."""
+    half = len(high) // 2
+    while half >= _LANES:
+        other, error = high[half : 2 * half], low[half : 2 * half]
+        for r in range(half):
+            together, lost = two_sum(high[r], other[r])
+            high[r] = together
+            low[r] += error[r] + lost
+        half //= 2
+
+
+@jit
+def _inertia(x: Any, turned: Any, c: Any, labels: Any, work: Any) -> tuple[float, bool]:
+    """Σ |x − c_label|² rounded once; says whether that is certain."""
+    n, lanes = len(x), max(c.shape[1], _LANES)
+    high, low = work[0], work[1]
+    total, rest = 0.0, 0.0
+    for lo in range(0, n, BLOCK):
+        hi = min(lo + BLOCK, n)
+        high[:] = 0
+        low[:] = 0
+        if c.shape[1] >= _LANES:
+            _by_rows(x, c, labels, lo, hi, high, low)
+        else:
+            _by_features(turned, lo, c, labels[lo:hi], work)
+            _fold(high[:BLOCK], low[:BLOCK])
+        for i in range(lanes):
+            total, error = two_sum(total, high[i])
+            rest += error + low[i]
+    total, rest = two_sum(total, rest)
+    if total == 0:
+        return 0.0, True
+    return rounded(total, rest, _COST * total, False)
+
+
+@jit
+def lloyd(
+    x: Any,
+    turned: Any,
+    c: Any,
+    grid: Any,
+    limit: tuple[float, float],
+    max_iter: int,
+    narrow: bool,
+    labels: Any,
+    work: Any,
+    memory: Any,
+) -> tuple[float, int, bool]:
+    """Iterate from the centroids c, which move; (inertia, iterations, converged).
+
+    The number of iterations is -1 where something could not be told.
+
+    Parameters
+    ----------
+    x : array, shape (n, D)
+    turned : array, shape (P, n)
+        Its features, padded.
+    c : array of float64, shape (K, D)
+    grid : tuple
+        What brings features to units and back, and the step between levels.
+    limit : tuple of float
+        Bounds of the largest shift that stops.
+    max_iter : int
+    narrow : bool
+        Whether centroids are float32.
+    labels : array of int32, shape (n,)
+        Outcome.
+    work : tuple
+        For `assign`.
+    memory : tuple
+        Sums, counts, touched, old centroids, new labels, rows and numbers to work with.
+    """
+    k, d = c.shape
+    sums = memory[0][: LEVELS * (k + 1) * d].reshape(LEVELS, k + 1, d)
+    counts, touched = memory[1][: k + 1], memory[2][: k + 1]
+    old, new, scratch = memory[3][:k], memory[4][: len(x)], (memory[5], memory[6])
+    clusters = counts, touched
+    sums[:] = 0
+    counts[:] = 0
+    labels[:] = k  # in no cluster yet
+    forget(work)
+    slack, shift_slack = slack_of(d, narrow), (k * d + 8) * 2.0**-52
+    iteration, converged, shift = 0, False, 1.0
+    while iteration < max_iter and not converged:
+        iteration += 1
+        if not assign(x, turned, labels, c, slack, work, new):
+            return 0.0, -1, False
+        changed = move(x, new, labels, grid[0], grid[2], sums, counts, touched)
+        old[:] = c
+        lent = -1
+        if changed >= 0:
+            lent = _update(x, c, labels, grid, sums, clusters, narrow, scratch)
+        if lent < 0:
+            return 0.0, -1, False
+        shift = drifts(c, old, work)
+        within = _within(shift, limit, shift_slack)
+        if within == 2 and (changed or lent):
+            return 0.0, -1, False
+        converged = within == 1 or (changed == 0 and lent == 0)
+    if shift != 0:
+        if not assign(x, turned, labels, c, slack, work, new):
+            return 0.0, -1, False
+        labels[:] = new
+    cost, certain = _inertia(x, turned, c, labels, memory[7])
+    return cost, iteration if certain else -1, converged

@@ -268,7 +268,10 @@ def test_the_estimator(tmp_path):
         MiniBatchKMeans(3).partial_fit(streamed)
 
 
-@pytest.mark.parametrize("options", [{}, dict(metric="cosine"), dict(compute_labels=False)])
+@pytest.mark.parametrize(
+    "options",
+    [{}, dict(metric="cosine"), dict(compute_labels=False), dict(max_no_improvement=3)],
+)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_mini_batches_of_a_stream(tmp_path, options, weighted):
     pytest.importorskip("sklearn")
@@ -276,14 +279,15 @@ def test_mini_batches_of_a_stream(tmp_path, options, weighted):
 
     x = data()
     w = np.arange(len(x)) % 4 if weighted else None
-    options = dict(batch_size=90, max_iter=3, max_no_improvement=None, random_state=1, **options)
+    options = dict(max_no_improvement=None, random_state=1) | options
+    options |= dict(batch_size=90, max_iter=3)
     expected = MiniBatchKMeans(5, **options).fit(x, sample_weight=w)
     for streamed in (saved(x, tmp_path, block_rows=800), pieces(x, 500)):
         before = streamed.bytes_read
         model = MiniBatchKMeans(5, **options).fit(streamed, sample_weight=w)
         assert model.cluster_centers_.tobytes() == expected.cluster_centers_.tobytes()
         assert (model.inertia_, model.n_steps_) == (expected.inertia_, expected.n_steps_)
-        assert expected.n_steps_ == 100
+        assert (expected.n_steps_ == 100) == (options["max_no_improvement"] is None)
         assert streamed.bytes_read - before < 30 * x.nbytes  # no pass for every batch
         if expected.compute_labels:
             assert model.labels_.tobytes() == expected.labels_.tobytes()

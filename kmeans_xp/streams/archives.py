@@ -38,7 +38,7 @@ def npz(path: Path, block_rows: int | str, columns: Any, array: str | None) -> S
             with archive.open(member) as file:
                 shape, dtype = read_header(file, path)
                 skip = file.tell()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, RuntimeError) as error:  # as of one that needs a password
         raise ValueError(f"{path}: no .npz file or a damaged one: {error}") from None
     if member.compress_type != zipfile.ZIP_STORED:
         return Packed(path, member.filename, shape, dtype, block_rows, columns)

@@ -22,7 +22,10 @@ from kmeans_xp import (
     predict,
     stream,
 )
+from kmeans_xp.blocks.chunk import Fit, advance, labels_of, open_chunk
+from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.blocks.open import open_blocks
+from kmeans_xp.exact.metric import EUCLIDEAN
 from kmeans_xp.prediction import distances, inertia
 
 dask = pytest.importorskip("dask")
@@ -259,6 +262,28 @@ def test_the_estimator(local, metric):
 
 
 # A cluster
+
+
+@pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
+def test_what_a_worker_keeps_is_a_cache(algorithm):
+    x = data()
+    fit = Fit(MemoryBlocks(x, None, x.dtype, x).common, algorithm)
+    first, second, third = (x[i : i + 6].copy() for i in (0, 50, 100))
+    chunk = open_chunk(x[500:1500], None, x.dtype, EUCLIDEAN, x.dtype)
+
+    def same(a, b):
+        arrays = [[one.clusters, *one.values, *one.weights] for one in (a, b)]
+        return a.changed == b.changed and all(map(np.array_equal, *arrays))
+
+    advance(chunk, fit, None, first)
+    anew = pickle.loads(pickle.dumps(chunk))  # as it reaches another worker
+    moved = advance(chunk, fit, first, second)
+    assert moved.changed and same(advance(anew, fit, first, second), moved)
+    labels = labels_of(chunk, fit, second)
+    again = advance(chunk, fit, first, third)  # it has gone on to the second
+    assert same(again, advance(pickle.loads(pickle.dumps(chunk)), fit, first, third))
+    assert not same(again, advance(anew, fit, second, third))
+    assert np.array_equal(labels_of(chunk, fit, second), labels)
 
 
 def check_bits(cluster, n_workers):

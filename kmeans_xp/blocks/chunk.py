@@ -141,11 +141,11 @@ class Chunk:
 
     def drawing(self, fit: Fit, centers: Sequence[np.ndarray]) -> HostOversampling:
         """Potentials of the rows after these batches of centres."""
-        drawing = self._drawing or self.part(fit).oversampling()
-        known, self._drawing = self._centers, None
-        if len(known) > len(centers) or not all(map(np.array_equal, known, centers)):
-            known = []
-        if not known:
+        drawing, known = self._drawing, self._centers
+        self._drawing = None  # an error leaves potentials between the two
+        same = len(known) <= len(centers) and all(map(np.array_equal, known, centers))
+        if drawing is None or not same:
+            drawing, known = self.part(fit).oversampling(), []
             drawing.p.fill(np.inf)
         for some in centers[len(known) :]:
             drawing.lower(some)
@@ -155,7 +155,7 @@ class Chunk:
     def move(self, fit: Fit, centroids: np.ndarray, sums: ClusterSums) -> tuple[int, int]:
         """Label every row anew; counts changed and rechecked rows."""
         part = self.part(fit)
-        self._at = None
+        self._at = self._drawing = None
         counts = part.relabel(centroids, part.prepare(centroids), sums)
         self._at = centroids
         return counts

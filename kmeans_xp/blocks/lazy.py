@@ -8,11 +8,11 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 
 from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.backends.cpu import one_thread
-from kmeans_xp.blocks.chunk import add_dyadics
+from kmeans_xp.blocks.chunk import add_dyadics, to_centroids
 from kmeans_xp.blocks.dask_tasks import tree
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.memory import MemoryBlocks
@@ -36,14 +36,16 @@ def lazy_labels(x: Any, centroids: np.ndarray, metric: Metric) -> Any:
     metric : Metric
     """
     like = x._meta.reshape(-1).astype(np.int32)
-    return x.map_blocks(_labels, centroids, metric, _starts(x), drop_axis=1, meta=like)
+    given = _sent(centroids), metric, _starts(x)
+    return x.map_blocks(_labels, *given, drop_axis=1, meta=like)
 
 
 def lazy_distances(x: Any, centroids: np.ndarray, metric: Metric) -> Any:
     """Distances of every row to every centroid, a Dask array; parameters as for `lazy_labels`."""
     like = x._meta.astype(centroids.dtype)
     chunks = (x.chunks[0], (len(centroids),))
-    return x.map_blocks(_distances, centroids, metric, _starts(x), chunks=chunks, meta=like)
+    given = _sent(centroids), metric, _starts(x)
+    return x.map_blocks(_distances, *given, chunks=chunks, meta=like)
 
 
 def lazy_inertia(x: Any, centroids: np.ndarray, w: np.ndarray | None, metric: Metric) -> Any:
@@ -56,14 +58,19 @@ def lazy_inertia(x: Any, centroids: np.ndarray, w: np.ndarray | None, metric: Me
     w : ndarray, shape (N,), or None
         Checked weights; then the numbers of rows are known.
     """
-    starts, parts = _starts(x), []
+    starts, parts, given = _starts(x), [], _sent(centroids)
     for i, rows in enumerate(x.to_delayed().ravel()):
-        own = None
-        if w is not None and starts is not None:
-            own = w[starts[i] : starts[i] + int(x.chunks[0][i])]
-        parts.append(delayed(_inertia, pure=False)(rows, own, centroids, metric, starts, i))
+        own, start = None, None if starts is None else starts[i]
+        if w is not None and start is not None:
+            own = w[start : start + int(x.chunks[0][i])]
+        parts.append(delayed(_inertia, pure=False)(rows, own, given, metric, start, i))
     total = delayed(_rounded, pure=False)(tree(add_dyadics, parts))
     return da.from_delayed(total, (), meta=np.empty((), dtype=np.float64))
+
+
+def _sent(centroids: np.ndarray) -> Delayed:
+    """One task gives the centroids to all others, so that a worker gets them once."""
+    return delayed(to_centroids, pure=False)(centroids)
 
 
 def _starts(x: Any) -> list[int] | None:
@@ -75,14 +82,14 @@ def _starts(x: Any) -> list[int] | None:
 
 
 @contextlib.contextmanager
-def _one_chunk(starts: list[int] | None, i: int) -> Iterator[None]:
+def _one_chunk(start: int | None, i: int) -> Iterator[None]:
     """Context of a task: one thread, and a refused row is named by its number in the whole."""
     try:
         with one_thread():
             yield
     except RefusedRowError as error:
-        if starts is not None:
-            raise error.moved(starts[i]) from None
+        if start is not None:
+            raise error.moved(start) from None
         text = f"{error} It is counted from the first row of chunk {i}."
         raise RefusedRowError(text, error.row) from None
 
@@ -96,7 +103,8 @@ def _labels(
 ) -> Any:
     if not len(rows):
         return from_numpy(np.empty(0, dtype=np.int32), rows)
-    with _one_chunk(starts, block_id[0]):
+    i = block_id[0]
+    with _one_chunk(None if starts is None else starts[i], i):
         blocks = open_blocks(rows, None, centroids.dtype, metric=metric)
     with blocks.session():
         blocks.assign(blocks.place(centroids))
@@ -112,7 +120,8 @@ def _distances(
 ) -> Any:
     if not len(rows):
         return from_numpy(np.empty((0, len(centroids)), dtype=centroids.dtype), rows)
-    with _one_chunk(starts, block_id[0]):
+    i = block_id[0]
+    with _one_chunk(None if starts is None else starts[i], i):
         blocks = open_blocks(rows, None, centroids.dtype, metric=metric)
     with blocks.session():
         return from_numpy(blocks.distances(centroids), rows)
@@ -123,13 +132,13 @@ def _inertia(
     w: np.ndarray | None,
     centroids: np.ndarray,
     metric: Metric,
-    starts: list[int] | None,
+    start: int | None,
     i: int,
 ) -> Dyadic:
     """Inertia of one chunk, not rounded."""
     if not len(rows) or (w is not None and not w.any()):
         return Dyadic()
-    with _one_chunk(starts, i):
+    with _one_chunk(start, i):
         ready = directions(rows, centroids.dtype) if metric.spherical else rows
         part = MemoryBlocks(ready, w, centroids.dtype, rows, metric).part
     sums = part.common.cluster_sums(len(centroids))

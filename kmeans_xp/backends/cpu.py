@@ -17,7 +17,8 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from kmeans_xp.backends import cells, cpu_numpy
-from kmeans_xp.backends.generic import Backend, quiet, upper_norms
+from kmeans_xp.backends.generic import Backend, quiet
+from kmeans_xp.backends.host_bounds import upper_norms
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid

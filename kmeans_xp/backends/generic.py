@@ -11,21 +11,17 @@ from typing import Any, TypeVar
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from kmeans_xp.backends import host_bounds
 from kmeans_xp.backends.abilities import flushes, has_float64, true_float32
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
-from kmeans_xp.exact.bounds import FLOAT32, gamma
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid, square_sum
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["Backend", "chosen_block_rows", "quiet", "upper_norms"]
+__all__ = ["Backend", "chosen_block_rows", "quiet"]
 
-# Float32 factors that turn the rounding of one operation upwards and downwards.
-_UP = np.float32(1 + 2.0**-22)
-_TINY = np.float32(2.0**-100)
-_DOWN = np.float32(1 - 2.0**-22)
 # Values worked on at a time, so that the helpers stay in cache.
 _CACHED = 1 << 13
 
@@ -146,7 +142,7 @@ class Backend:
         xp = self.xp
         n_features = rows.shape[1]
         squares = to_numpy(xp.sum(rows * rows, axis=1, dtype=xp.float32)).astype(np.float64)
-        return upper_norms(squares, n_features)
+        return host_bounds.upper_norms(squares, n_features)
 
     def nearest(
         self,
@@ -239,14 +235,7 @@ class Backend:
 
         `give` is `pruning.Drift.table`.
         """
-        own, others, beyond, half = give.T
-        upper += own[labels]
-        upper *= _UP
-        lower -= others[labels]
-        np.minimum(lower, beyond[labels] - upper, out=lower)
-        np.maximum(lower, 0, out=lower)
-        lower *= _DOWN
-        return np.flatnonzero(~(upper < np.maximum(lower, half[labels])))
+        return host_bounds.age(upper, lower, labels, give)
 
     def renew(
         self,
@@ -265,19 +254,7 @@ class Backend:
         to a lower one (a factor, less a tiny amount), and the norm of the nearest centroid outside
         the fast pass.
         """
-        slope, offset, shrink, tiny, far_norm = terms
-        size = norms[rows].astype(np.float64)
-        slack = slope * size + offset
-        best = score.astype(np.float64)
-        second = best - lead.astype(np.float64) * (1 - 2.0**-22)
-        small = np.maximum(size * shrink - tiny, 0)
-        near = np.square(size) * (1 + 2.0**-20) - 2 * best + slack
-        far = np.square(small) - 2 * second - slack
-        above = np.sqrt(np.maximum(near, 0)) * (1 + 2.0**-20) + 2.0**-100
-        below = np.sqrt(np.maximum(far, 0)) * (1 - 2.0**-20)
-        below = np.minimum(below, far_norm - size * (1 + 2.0**-20))
-        upper[rows] = np.where(certified, above, np.inf)
-        lower[rows] = np.where(certified, np.clip(below, 0, 1e30), 0)
+        host_bounds.renew(upper, lower, rows, score, lead, certified, norms, terms)
 
     def tighten(
         self,
@@ -308,14 +285,7 @@ class Backend:
             some = rows[i : i + step]
             label = labels[some]
             framed = to_numpy(self.frame_rows(x, some, own.frame))[: len(some)]
-            difference = framed - own.points[label]
-            distance = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-            size = np.sqrt(np.einsum("ij,ij->i", framed, framed))
-            # the roundings of centroid and row
-            off = own.errors[label] + 4 * FLOAT32 * size.astype(np.float64)
-            bound = ((distance + off) * own.grow + _TINY).astype(np.float32)
-            if own.spread:
-                bound = np.sqrt(np.square(bound) + np.float32(own.spread)) * _UP
+            bound = host_bounds.distances_above(framed, label, own)
             bound = np.fmin(bound, upper[some])
             upper[some] = bound
             still.append(some[~(bound < np.maximum(lower[some], half[label]))])
@@ -426,11 +396,3 @@ def chosen_block_rows() -> int | None:
 def quiet() -> np.errstate:
     """Silence floating-point warnings: what is not finite or not normal is never certified."""
     return np.errstate(all="ignore")
-
-
-def upper_norms(squares: np.ndarray, n_features: int) -> np.ndarray:
-    """Round norms up to float32 from squares that were summed in float32."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        bound = np.sqrt(squares) * (1 + gamma(n_features + 4, FLOAT32)) * (1 + 1e-6)
-        # squares below the normal range may have been flushed to zero
-        return (bound + 2.0**-62 * np.sqrt(n_features)).astype(np.float32)

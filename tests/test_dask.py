@@ -216,6 +216,15 @@ def test_inertia_and_distances_of_given_labels(local, weighted):
     assert all(map(np.array_equal, parts.in_order(), (x[:1], x[1:])))
 
 
+def test_labels_in_a_file_and_a_bar(local, tmp_path, capsys):
+    x = data()
+    target = tmp_path / "labels.npy"
+    found = kmeans(chunked(x), 6, random_state=0, labels_out=target, progress=True)
+    assert np.array_equal(np.load(target), kmeans(x, 6, random_state=0).labels)
+    assert isinstance(found.labels, np.ndarray)
+    assert "start 0" in capsys.readouterr().err
+
+
 # Lazy results
 
 

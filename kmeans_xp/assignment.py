@@ -244,6 +244,7 @@ def assign_rows(
     centers: Centers,
     dtype: np.dtype[Any],
     tight: bool = True,
+    decide: bool = True,
 ) -> Assigned:
     """Nearest centroid of some rows, exactly; ties go to the lowest index.
 
@@ -261,6 +262,8 @@ def assign_rows(
         Working dtype of rows on the host.
     tight : bool, default True
         Whether leads must be measured where a certificate needs less.
+    decide : bool, default True
+        False leaves rows that are not certified with any label: `settle_left` is for many of them.
     """
     size = norms[rows]
     if len(centers.values) == 1:
@@ -271,6 +274,9 @@ def assign_rows(
         x, rows, size, centers.frame, centers.tile, bound, tight
     )
     left = np.flatnonzero(~certified)
+    if not decide:
+        nearest[left] = 0  # some passes leave any number there
+        left = left[:0]
     step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
     for i in range(0, len(left), step):
         some = left[i : i + step]
@@ -284,7 +290,7 @@ def assign_rows(
 def settle_left(
     backend: Backend, x: Any, left: np.ndarray, centers: Centers, task: Task, dtype: np.dtype[Any]
 ) -> Swept:
-    """Label rows that a compiled pass left open, by the rest of the cascade."""
+    """Label rows that a pass left open, by the rest of the cascade."""
     now = np.empty(len(left), dtype=np.int32)
     step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
     for i in range(0, len(left), step):

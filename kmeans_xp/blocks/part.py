@@ -28,8 +28,10 @@ __all__ = ["Part"]
 _BATCH_ROWS = 1 << 16
 # With algorithm "auto" bounds are kept once fewer rows than this change their label.
 _FEW_CHANGES = 0.1
-# They cost next to nothing beside a pass of so many products a row, and are kept from the start.
+# They cost next to nothing beside a pass of so many products a row, and are kept from the start;
+# but fewer features are left to the cells.
 _LARGE_PASS = 4096
+_FEWEST = 3
 # Measuring open rows against their own centroid first pays from this many centroids.
 _TIGHTEN = 16
 # Values that the exact sums of all workers together may hold a level; beyond, workers share them.
@@ -198,8 +200,8 @@ class Part:
         """How far the bounds must give way; None where there are none and every row is assigned."""
         if self.bounds is None and self.algorithm != "lloyd" and not self._cells_pay:
             few = self._changed is not None and self._changed < _FEW_CHANGES * self.n_rows
-            few |= len(centroids) * self.n_features >= _LARGE_PASS
-            if (few or self.algorithm != "auto") and len(centroids) > 1:
+            large = self.n_features > _FEWEST and len(centroids) * self.n_features >= _LARGE_PASS
+            if (few or large or self.algorithm != "auto") and len(centroids) > 1:
                 self.bounds = Bounds(self.n_rows)
         return None if self.bounds is None else self.bounds.follow(centroids, centers, self.labels)
 
@@ -229,14 +231,11 @@ class Part:
             swept = None
             if len(centers.first) > 1:
                 swept = self.backend.sweep(self.x, rows, task, sums if alone else None)
-            if swept is None:
-                for part in self._plain(rows, centers, task):
-                    counts += self._move(part, task.labels, sums), len(part.left), 0
-            else:
-                counts += self._move(swept, task.labels, sums), 0, 0
-                open_rows.append(swept.left)
-        if open_rows:
-            left = np.concatenate(open_rows)
+            for part in self._plain(rows, centers, task) if swept is None else [swept]:
+                counts += self._move(part, task.labels, sums), 0, 0
+                open_rows.append(part.left)
+        left = np.concatenate(open_rows) if open_rows else np.empty(0, dtype=np.int64)
+        if left.size:
             part = settle_left(self.backend, self.x, left, centers, task, self.common.dtype)
             counts += self._move(part, task.labels, sums), len(left), 0
         return counts
@@ -249,10 +248,12 @@ class Part:
         for i in range(lo, hi, step):
             part = slice(i, min(i + step, hi))
             some = rows[part] if isinstance(rows, np.ndarray) else part
-            new = assign_rows(self.backend, self.x, some, task.norms, centers, dtype, bounded)
+            new = assign_rows(
+                self.backend, self.x, some, task.norms, centers, dtype, bounded, decide=False
+            )
             if self.bounds is not None:
                 self.bounds.renew(self.backend, some, new, centers, task.norms)
-            changed = np.flatnonzero(new.labels != task.labels[some])
+            changed = np.flatnonzero((new.labels != task.labels[some]) & new.certified)
             left = np.flatnonzero(~new.certified)
             moved = some[changed] if isinstance(some, np.ndarray) else changed + i
             left = some[left] if isinstance(some, np.ndarray) else left + i

@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 D, K = 32, 128
 ITERATIONS = 8
-CHUNKS = 16
+CHUNKS = 8
 # Levels of the exact sums of such rows, and bytes of a float32.
 LEVELS, WIDTH = 2, 4
 WORKERS = (1, 2, 4)

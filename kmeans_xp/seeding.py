@@ -317,7 +317,8 @@ def parallel(
     )
     shares = potential.shares(drawn)
     candidates = blocks.rows(drawn if chosen is None else chosen[drawn])
-    pool = open_blocks(candidates, shares, blocks.dtype)  # Euclidean, among directions too
+    known = shares if shares.any() else None  # weights that all underflow are none
+    pool = open_blocks(candidates, known, blocks.dtype)  # Euclidean, among directions too
     with pool.session():
         return plus_plus(pool, n_clusters, words, len(candidates))[0]
 

@@ -329,6 +329,8 @@ def kmeans_parallel(
     for k, w in zip(nearest(squared_distances(some, candidates)), some_weights, strict=True):
         shares[k] += w / unit
     shares = [rounded(v, *FORMATS["float64"]) for v in shares]
+    if not any(shares):
+        shares = as_weights(None, len(shares))
     least = cutoff(candidates) * Fraction(2) ** exponent(max(shares))
     chosen = plus_plus_rows(candidates, shares, n_clusters, words, least)
     return [seen[drawn[i]] for i in chosen]

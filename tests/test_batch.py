@@ -149,6 +149,15 @@ def test_empty_clusters_and_duplicates(compiled):
 
 
 @numba
+@pytest.mark.parametrize("below", [2.0**-112, -(2.0**-112), 0.0])
+def test_a_mean_that_misses_a_midpoint_by_far_less_than_two_doubles_hold(compiled, below):
+    x = np.asarray([[1.0, 0.3], [2.0**-53, 0.1], [below, 0.7], [0.0, 0.45]])
+    found = kmeans(np.stack([x, x]), 1, random_state=0)
+    expected = (0.25 if below <= 0 else 0.25 + 2.0**-54), found.centroids[0, 0, 1]
+    assert found.centroids.tolist() == [[list(expected)]] * 2
+
+
+@numba
 def test_values_beyond_the_kernels_range(compiled):
     x = data(dtype=np.float64, shape=(4, 20, 2))
     x[0] *= 1e200

@@ -65,6 +65,14 @@ def test_sampled_rows_without_any_weight():
     check(x, 2, init=NAME, init_size=3, sample_weight=w, random_state=0, tol=0)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_sampled_weights_far_below_the_largest(seed):
+    x = datasets.make("blobs", "float64", 50)
+    w = np.full(50, 1e-300)
+    w[7] = 1e300
+    check(x, 4, init=NAME, init_size=10, sample_weight=w, random_state=seed)
+
+
 def test_weights_near_the_largest_float():
     x = datasets.make("blobs", "float64", 60)
     w = np.where(np.arange(60) % 2, 1e308, 1e-300)

@@ -1,8 +1,8 @@
 """Whole fits of tiny problems inside one compiled call each; this module needs numba.
 
 A problem either ends with the bits that docs/exactness.md defines, every decision certified, or is
-left to the ordinary loop: `solve` says which. Left are ties that pairs of float64 cannot decide,
-values of a range that the exact sums do not hold, and values outside 2**±200.
+left to the ordinary loop: `solve` says which. Left are ties and means that pairs of float64 cannot
+decide, values of a range that the exact sums do not hold, and values outside 2**±200.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def lloyd(
 ) -> tuple[float, int, bool]:
     """Iterate from the centroids c, which move; (inertia, iterations, converged).
 
-    The number of iterations is -1 where something could not be told.
+    The number of iterations is -1 where something, the rounding of a mean say, could not be told.
 
     Parameters
     ----------

@@ -144,8 +144,8 @@ def _mean(sums: Any, k: int, j: int, step: float, count: float, narrow: bool) ->
         unit /= step
     high, low = two_sum(high, low)
     near, rest, error = quotient(high, low, 0.0, count)
-    if lost != 0:
-        error += 2 * lost / count
+    if lost != 0:  # it may be too small to move the sums that `rounded` forms: they round, too
+        error += 2 * lost / count + 2.0**-52 * abs(rest)
     value, certain = rounded(near, rest, error, narrow)
     return value, certain and ((high == 0 and lost == 0) or abs(value) > 2.0**-100)
 

@@ -113,6 +113,17 @@ def test_stop_rules(local, tol, max_iter):
     assert fingerprint(kmeans(chunked(x), 9, **options)) == fingerprint(kmeans(x, 9, **options))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("values", [(-1, 1, 3, -3), (0, 0, 0, 0)])
+def test_sums_that_cancel(local, values, weighted):
+    x = np.asarray(values, dtype=np.float32)[:, None]
+    w = np.ones(4) if weighted else None
+    start = np.ones((1, 1), dtype=np.float32)
+    for rows in (1, 2, 4):
+        found = kmeans(chunked(x, rows), 1, init=start, sample_weight=w)
+        assert fingerprint(found) == fingerprint(kmeans(x, 1, init=start, sample_weight=w))
+
+
 def test_the_generic_backend(local, monkeypatch):
     monkeypatch.setenv("KMEANS_XP_BACKEND", "generic")
     x = data()

@@ -196,7 +196,7 @@ class Delta:
         for weight in sums.weights:
             touched |= weight != 0
         clusters = np.flatnonzero(touched)
-        depth = max((i for i, value in enumerate(sums.values, 1) if value.any()), default=0)
+        depth = max((i for i, value in enumerate(sums.values, 1) if value.any()), default=1)
         values = [value[clusters] for value in sums.values[:depth]]
         return cls(clusters, values, [w[clusters] for w in sums.weights], changed, rechecked)
 

@@ -150,6 +150,30 @@ def test_predict_uses_the_columns_of_the_fit(table, tmp_path, capsys):
     assert json.loads(text) == {"labels": truth.labels.tolist()}
 
 
+def test_predict_finds_the_columns_by_name(tmp_path, capsys):
+    for name, order in ("abc", [0, 1, 2]), ("cab", [2, 0, 1]), ("xabc", [1, 0, 1, 2]):
+        rows = [",".join(name), *(",".join(map(repr, row)) for row in X[:, order].tolist())]
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows))
+    out, _ = fitted(capsys, tmp_path, tmp_path / "abc.csv", "-k", 4)
+    truth = [*map(str, kmeans(X, 4, random_state=0).labels)]
+    for name in "abc", "cab", "xabc":
+        code, text, err = call(
+            capsys, "predict", out / "model.safetensors", tmp_path / f"{name}.csv"
+        )
+        assert (code, text.split()[1:]) == (0, truth), err
+    np.save(tmp_path / "x.npy", X)  # has no names: the order counts
+    _, text, _ = call(capsys, "predict", out / "model.safetensors", tmp_path / "x.npy")
+    assert text.split()[1:] == truth
+    (tmp_path / "other.csv").write_text("a,b,d\n1,2,3\n")
+    code, text, err = call(capsys, "predict", out / "model.safetensors", tmp_path / "other.csv")
+    assert (code, text) == (1, "")
+    assert "no column 'c', which the model was fitted on; say with --columns" in err
+    code, _, err = call(
+        capsys, "predict", out / "model.safetensors", tmp_path / "other.csv", "--columns", "a,b,d"
+    )
+    assert code == 0, err
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".npy"])
 def test_predict_to_a_file(data, tmp_path, suffix, capsys):
     save_model(KMeans(4, random_state=0).fit(X), tmp_path / "model.safetensors")
@@ -192,6 +216,7 @@ def test_predict_of_other_features(data, tmp_path, capsys):
     [
         {"columns": 3},
         {"columns": [1]},
+        {"names": [1]},
         {"array": 1},
         {"mean": np.zeros(3)},
         {"mean": "a", "scale": "b"},
@@ -322,6 +347,13 @@ def test_select_k_of_few_rows(tmp_path, capsys):
     code, _, err = call(capsys, "select-k", tmp_path / "x.npy")
     assert code == 0
     assert "k = 1 to 5" in err
+
+
+def test_select_k_tells_warnings_in_a_line(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", X[[0, 0, 0, 1, 1, 1]])
+    code, _, err = call(capsys, "select-k", tmp_path / "x.npy", "--to", 3)
+    assert code == 0
+    assert "\nwarning: Number of distinct clusters (2) found smaller than n_clusters (3)" in err
 
 
 def test_bench(capsys):

@@ -194,7 +194,7 @@ def test_csv_keeps_nan_for_kmeans_to_refuse(tmp_path):
         (",a,b\n0,1,2\n", "line 1, column 1: an empty name in the header"),
         (",a,b\n0,1,2\n", "index=False"),
         ("a,b\n1,2\nc,d\n", "line 3, column 1: 'c' is not a number"),
-        ("1,2\n3\n", "line 2 has 1 columns, the lines before it 2"),
+        ("1,2\n3\n", "line 2 has 1 column, the lines before it 2"),
         ("1,2\n3,4,5\n", "line 2 has 3 columns, the lines before it 2"),
         ("1;2\n3;4\n", "line 2, column 1: '3;4' is not a number; separate the columns by commas"),
         ("a;b\n1;2\n", "line 2, column 1: '1;2' is not a number; separate the columns by commas"),

@@ -88,6 +88,13 @@ def test_the_reference_lists_every_public_name():
     assert set(dir(kmeans_xp)) - modules <= listed
 
 
+def test_the_manual_installs_pandas_for_its_examples():
+    named = {Requirement(text).name for text in PROJECT["optional-dependencies"]["docs"]}
+    examples = (ROOT / "docs" / "examples").glob("*.py")
+    if any("as_frame=True" in path.read_text(encoding="utf-8") for path in examples):
+        assert "pandas" in named
+
+
 def test_help_works_without_scikit_learn():
     code = (
         "import importlib.util as u, pydoc, sys; sys.modules['sklearn'] = None;"

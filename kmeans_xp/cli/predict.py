@@ -14,7 +14,7 @@ from kmeans_xp.cli import options as opt
 from kmeans_xp.cli.app import CommandError, app, guarded, note, sentence
 from kmeans_xp.cli.report import print_json
 from kmeans_xp.cli.results import write_all
-from kmeans_xp.cli.rows import prepared, read_rows
+from kmeans_xp.cli.rows import in_order, prepared, read_rows
 from kmeans_xp.io import SUFFIXES, read_array, write_csv, write_npy
 from kmeans_xp.models import ModelError, read_model
 from kmeans_xp.prediction import predict as assign
@@ -44,14 +44,15 @@ def predict(
 ) -> None:
     """Print the cluster of every row of a file, one a line.
 
-    A model of fit prepares the rows as fit did: the same columns, standardized with the same mean
-    and deviation.
+    A model of fit prepares the rows as fit did: the same columns, found by name where the file has
+    names, standardized with the same mean and deviation.
     """
     if out is not None and out.suffix.lower() not in (".csv", ".npy"):
         raise typer.BadParameter("give a name that ends in .csv or .npy", param_hint="'--out'")
     fitted, kept = _model(model)
     rows = read_rows(data, columns or kept.get("columns"), array or kept.get("array"))
-    labels = _labels(fitted, prepared(rows.values, kept), kept, opt.as_device(device))
+    values = in_order(data, rows, kept.get("names") if columns is None else None)
+    labels = _labels(fitted, prepared(values, kept), kept, opt.as_device(device))
 
     def write(file: BinaryIO) -> None:
         if out is not None and out.suffix.lower() == ".npy":
@@ -83,9 +84,10 @@ def _model(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_preparation(path: Path, kept: dict[str, Any]) -> None:
-    columns, array = kept.get("columns"), kept.get("array")
-    named = columns is None or (
-        isinstance(columns, list) and all(isinstance(name, str) for name in columns)
+    array = kept.get("array")
+    named = all(
+        part is None or (isinstance(part, list) and all(isinstance(name, str) for name in part))
+        for part in (kept.get("columns"), kept.get("names"))
     )
     numbers = [kept.get("mean"), kept.get("scale")]
     scaled = all(isinstance(part, np.ndarray) and part.ndim == 1 for part in numbers)

@@ -18,7 +18,16 @@ from kmeans_xp.io import column_indices, read_table
 from kmeans_xp.result import KMeansResult
 from kmeans_xp.streams import stream
 
-__all__ = ["Rows", "check_converged", "cluster", "noted", "read_rows", "stream_rows"]
+__all__ = [
+    "Rows",
+    "check_converged",
+    "cluster",
+    "in_order",
+    "noted",
+    "prepared",
+    "read_rows",
+    "stream_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,8 @@ class Rows:
     names : list of str or None
         Of the features.
     preparation : dict
-        How the rows came out of the file, for the model: columns, array, mean and scale.
+        How the rows came out of the file, for the model: columns, their names, array, mean and
+        scale.
     """
 
     values: Any
@@ -53,6 +63,8 @@ def read_rows(
     chosen = columns_of(columns) if isinstance(columns, str) else columns
     table = read_table(path, columns=chosen, array=array, note=note)
     kept: dict[str, Any] = {"columns": chosen, "array": array, "mean": None, "scale": None}
+    if table.names is not None and len(set(table.names)) == len(table.names):
+        kept["names"] = table.names
     if not standardize:
         return Rows(table.values, table.names, kept)
     mean, scale = _moments(table.values)
@@ -69,6 +81,19 @@ def stream_rows(path: Path, columns: str | None, array: str | None) -> Rows:
     width = stream(path, array=array).shape[1]
     numbers = column_indices(path, chosen, None, width)
     return Rows(stream(path, columns=numbers, array=array), None, kept)
+
+
+def in_order(path: Path, rows: Rows, names: list[str] | None) -> np.ndarray:
+    """Return the features in the order of `names`, where both the file and the model have names."""
+    if names is None or rows.names is None or rows.names == names:
+        return np.asarray(rows.values)
+    missing = [name for name in names if name not in rows.names]
+    if missing:
+        raise CommandError(
+            f"{path}: no column {missing[0]!r}, which the model was fitted on; "
+            f"say with --columns which stand for {', '.join(names[:10])}"
+        )
+    return np.asarray(rows.values[:, [rows.names.index(name) for name in names]])
 
 
 def prepared(values: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:

@@ -10,7 +10,7 @@ import typer
 from kmeans_xp.cli import options as opt
 from kmeans_xp.cli.app import app, guarded, note
 from kmeans_xp.cli.report import print_json, print_table
-from kmeans_xp.cli.rows import read_rows
+from kmeans_xp.cli.rows import noted, read_rows
 from kmeans_xp.selection import select_k as select
 
 __all__ = ["Criterion", "select_k"]
@@ -60,7 +60,7 @@ def select_k(
     X = read_rows(data, columns, array, standardize).values
     most = min(most, len(X))
     note(f"clustering {' x '.join(map(str, X.shape))} {X.dtype} values, k = {least} to {most}")
-    with opt.blaming(weights):
+    with opt.blaming(weights), noted():
         found = select(
             X,
             range(least, most + 1),

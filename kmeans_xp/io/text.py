@@ -130,7 +130,8 @@ def _explain(
                 raise DataError(f"{path}: line {number}, column {column}: {what}{advice}")
         if len(cells) != width:
             raise DataError(
-                f"{path}: line {number} has {len(cells)} columns, the lines before it {width}"
+                f"{path}: line {number} has {len(cells)} column{'s' * (len(cells) != 1)}, "
+                f"the lines before it {width}"
             )
 
 

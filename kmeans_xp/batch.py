@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
-from kmeans_xp.backends.cpu import map_alone
+from kmeans_xp.backends.threads import map_alone
 from kmeans_xp.blocks.tiny import TinySolver, tiny_solver
 from kmeans_xp.exceptions import ConvergenceWarning, convergence_category
 from kmeans_xp.problems import Problems, check_init, check_numbers_of_clusters

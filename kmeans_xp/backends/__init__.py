@@ -24,6 +24,8 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `squares(...)`         Σ w·|x − c_label|² of host rows, enclosed (`exact.squares`)
 `session()`            a context in which this backend's thread settings hold
 `map(fn, items)`       run fn over items, possibly in threads
+`block_rows(D, K)`     how many rows to work on at a time
+`pass_rows(D, K)`      likewise in the fast pass
 =====================  ============================================================================
 
 A faster backend overrides functions, never the loop, and must return the same labels and sums.

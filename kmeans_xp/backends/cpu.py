@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -20,12 +17,13 @@ from kmeans_xp.backends import cells, cpu_numpy
 from kmeans_xp.backends.generic import Backend, quiet
 from kmeans_xp.backends.host_bounds import upper_norms
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
+from kmeans_xp.backends.threads import BlasHeld, installed, thread_count
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.squares import Enclosure
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["NumpyBackend", "kernels_allowed", "map_alone", "one_thread", "thread_count"]
+__all__ = ["NumpyBackend", "kernels", "kernels_allowed"]
 
 # Values from which compiled kernels pay, and from which it pays to load them (or to compile them,
 # the first time of all) in a process that has not.
@@ -41,49 +39,6 @@ _SUBNORMAL, _LARGE = np.float32(2.0**-140), np.float32(2.0**100)
 T = TypeVar("T")
 R = TypeVar("R")
 
-_alone = threading.local()
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Backends made here, in this thread, use no other: the caller has threads of its own."""
-    before = getattr(_alone, "on", False)
-    _alone.on = True
-    try:
-        yield
-    finally:
-        _alone.on = before
-
-
-def thread_count() -> int:
-    """Return KMEANS_XP_NUM_THREADS, or the number of CPUs this process may use."""
-    if getattr(_alone, "on", False):
-        return 1
-    chosen = os.environ.get("KMEANS_XP_NUM_THREADS")
-    if chosen is not None:
-        if not chosen.isdigit() or int(chosen) < 1:
-            raise ValueError(f"KMEANS_XP_NUM_THREADS must be a positive integer, got {chosen!r}")
-        return int(chosen)
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every platform
-        return os.cpu_count() or 1
-
-
-def map_alone(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Apply `function` to every item in threads, in which what it computes uses one thread."""
-    threads = min(thread_count(), len(items)) if _installed("threadpoolctl") else 1
-    if threads < 2:
-        yield from map(function, items)
-        return
-
-    def alone(item: T) -> R:
-        with one_thread():
-            return function(item)
-
-    with ThreadPoolExecutor(threads, "kmeans_xp") as pool, _BlasHeld():
-        yield from pool.map(alone, items)
-
 
 def kernels(x: np.ndarray, values: int | None = None) -> ModuleType | None:
     """Compiled kernels for this array, if numba is there and KMEANS_XP_NUMBA does not forbid it.
@@ -95,7 +50,7 @@ def kernels(x: np.ndarray, values: int | None = None) -> ModuleType | None:
     values = x.size if values is None else values
     loaded = "kmeans_xp.backends.cpu_numba" in sys.modules
     few = values < (_SMALL if loaded else _FIRST)
-    if choice == "0" or (choice == "auto" and (few or not _installed("numba"))):
+    if choice == "0" or (choice == "auto" and (few or not installed("numba"))):
         return None
     from kmeans_xp.backends import cpu_numba
 
@@ -114,11 +69,6 @@ def _numba_choice() -> str:
     return choice
 
 
-@functools.cache
-def _installed(name: str) -> bool:
-    return find_spec(name) is not None
-
-
 class NumpyBackend(Backend):
     """Arrays in host memory, of any layout and byte order."""
 
@@ -128,7 +78,7 @@ class NumpyBackend(Backend):
         self.flushes = bool(_SUBNORMAL * _LARGE == 0)
         self._fast = kernels(x, values)
         # without threadpoolctl BLAS brings its own threads: one worker leaves them to it
-        self._threads = thread_count() if _installed("threadpoolctl") else 1
+        self._threads = thread_count() if installed("threadpoolctl") else 1
         self._pool: ThreadPoolExecutor | None = None
         self._held: contextlib.ExitStack | None = None
 
@@ -146,7 +96,7 @@ class NumpyBackend(Backend):
         if self._held is not None:
             yield
             return
-        with contextlib.ExitStack() as held, _BlasHeld(), quiet():
+        with contextlib.ExitStack() as held, BlasHeld(), quiet():
             self._held = held
             try:
                 yield
@@ -386,36 +336,3 @@ class NumpyBackend(Backend):
                 sums.add(cpu_numpy.take(x, some), weights, labels[some], 1, before)
             else:  # some were in no cluster
                 super().move_rows(x, some, weights, before, labels, sums)
-
-
-class _BlasHeld:
-    """Holds BLAS to one thread while any fit runs; the last one to leave restores it."""
-
-    _lock = threading.Lock()
-    _count = 0
-    _limits: Any = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if _BlasHeld._count == 0:
-                controller = _blas_controller()
-                if controller is not None:
-                    _BlasHeld._limits = controller.limit(limits=1, user_api="blas")
-            _BlasHeld._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            _BlasHeld._count -= 1
-            if _BlasHeld._count == 0 and _BlasHeld._limits is not None:
-                _BlasHeld._limits.restore_original_limits()
-                _BlasHeld._limits = None
-
-
-@functools.cache
-def _blas_controller() -> Any:
-    """Control of the BLAS that NumPy has loaded; looking for it takes longer than a small fit."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ModuleNotFoundError:
-        return None
-    return ThreadpoolController()

@@ -176,7 +176,7 @@ def move_rows(
         Positions in `rows` of those that need more levels than the kernel knows; not moved.
     """
     places = np.arange(len(rows))
-    with sums._lock:
+    with sums.lock:
         for depth in range(min(_LEVELS, max(2, len(sums.values))), _LEVELS + 1):
             levels = _levels(sums, depth)
             if levels is None or not places.size:

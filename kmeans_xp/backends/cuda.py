@@ -95,6 +95,11 @@ class DeviceLloyd:
         (N,) float32 or float64, not negative.
     memory_limit : int, optional
         Bytes that may be taken beside X; by default nearly what the device has free.
+    engine : {"auto", "mma"}, default "auto"
+        "mma" does without the tensor cores' newest instructions, for tests, and runs where "auto"
+        is not known to be within the error bound.
+    testing : frozenset of str
+        Parts to switch off or on, as `cuda_iteration.Iteration` says; for tests only.
 
     Raises
     ------

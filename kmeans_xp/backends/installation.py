@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kmeans_xp.backends import forced_generic
-from kmeans_xp.backends.cpu import kernels_allowed, thread_count
+from kmeans_xp.backends.cpu import kernels_allowed
 from kmeans_xp.backends.nvrtc import cache_directory
+from kmeans_xp.backends.threads import thread_count
 
 __all__ = ["installation"]
 

@@ -158,7 +158,7 @@ def add_rows(
     shift = grid.bits - grid.exponents
     if grid.wide or (np.abs(shift) > _RANGE).any():
         return np.arange(len(rows)), 0
-    with sums._lock:
+    with sums.lock:
         sums.value_level(1)
         levels = sums.values[:_LEVELS]
     padded = levels + levels[:1] * (_LEVELS - len(levels))

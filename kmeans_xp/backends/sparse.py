@@ -194,7 +194,7 @@ class SparseBackend(NumpyBackend):
         No two threads may work on the same clusters at a time.
         """
         first_level = 0
-        with sums._lock:
+        with sums.lock:
             sums.value_level(0)  # there even if no row stores anything
         if self._fast is not None and w is None:
             from kmeans_xp.backends import numba_sparse
@@ -229,6 +229,6 @@ def _add_entries(
     where = clusters.astype(np.int64) * sums.shape[1] + x.indices
     for level, integers in grid.value_terms(x.data.astype(np.float64)[:, None], w):
         if level >= first_level:
-            with sums._lock:
+            with sums.lock:
                 flat = sums.value_level(level).reshape(-1)
             np.add.at(flat, where, integers[:, 0].astype(np.int64) * signs)

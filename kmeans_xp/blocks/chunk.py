@@ -18,7 +18,7 @@ from array_api_compat import is_cupy_array
 
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import from_numpy, to_numpy
-from kmeans_xp.backends.cpu import one_thread
+from kmeans_xp.backends.threads import one_thread
 from kmeans_xp.blocks.common import Common, Far
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.oversampling import HostOversampling

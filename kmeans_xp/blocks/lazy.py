@@ -11,7 +11,7 @@ import numpy as np
 from dask.delayed import Delayed, delayed
 
 from kmeans_xp.backends.convert import from_numpy
-from kmeans_xp.backends.cpu import one_thread
+from kmeans_xp.backends.threads import one_thread
 from kmeans_xp.blocks.chunk import add_dyadics, to_centroids
 from kmeans_xp.blocks.dask_tasks import tree
 from kmeans_xp.blocks.directions import directions

@@ -15,7 +15,8 @@ import numpy as np
 
 from kmeans_xp.backends import forced_generic
 from kmeans_xp.backends.convert import centroid_dtype, is_sparse, zero_copy_numpy
-from kmeans_xp.backends.cpu import kernels, kernels_allowed, thread_count
+from kmeans_xp.backends.cpu import kernels, kernels_allowed
+from kmeans_xp.backends.threads import thread_count
 
 __all__ = ["TinySolver", "solver_for_one", "tiny_solver"]
 

@@ -94,7 +94,7 @@ def _run_sums(ordered: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 class ClusterSums:
-    """Exact Σ w·x and Σ w of every cluster. Several threads may add at once.
+    """Exact Σ w·x and Σ w of every cluster. Several threads may `add` at once.
 
     Attributes
     ----------
@@ -102,12 +102,14 @@ class ClusterSums:
         Levels of the sums.
     weights : list of ndarray of int64, shape (K,)
         Levels of the weights; without weights the one entry is the row counts.
+    lock : threading.Lock
+        Held by those who make levels or change them, so that several threads can.
     """
 
     def __init__(self, n_clusters: int, grid: Grid, weighted: bool) -> None:
         self.grid, self.weighted = grid, weighted
         self.shape = (n_clusters, len(grid.exponents))
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self.values: list[np.ndarray] = []
         self.weights: list[np.ndarray] = [np.zeros(n_clusters, dtype=np.int64)]
 
@@ -149,21 +151,21 @@ class ClusterSums:
     def _add_some(self, x: np.ndarray, w: np.ndarray | None, groups: Groups, sign: int) -> None:
         for level, integers in self.grid.value_terms(x, w):
             pieces = groups.sum(integers)
-            with self._lock:
+            with self.lock:
                 _accumulate(self.value_level(level), pieces, sign)
         if w is None:
             counts = groups.counts()
-            with self._lock:
+            with self.lock:
                 self.weights[0] += sign * counts
             return
         for level, integers in self.grid.weight_terms(w):
             pieces = groups.sum(integers)
-            with self._lock:
+            with self.lock:
                 _accumulate(self.weight_level(level), pieces, sign)
 
     def merge(self, other: ClusterSums) -> None:
         """Add the sums of other rows, cut on the same grid."""
-        with self._lock:
+        with self.lock:
             for level, values in enumerate(other.values):
                 self.value_level(level)[...] += values
             for level, weights in enumerate(other.weights):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kmeans_xp
+from kmeans_xp import backends
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
@@ -62,3 +63,17 @@ def test_the_reference_names_everything_public():
         thing = getattr(kmeans_xp, name)
         parts = [f"{name}.{part}" for part in thing.__all__] if inspect.ismodule(thing) else [name]
         assert set(parts) <= listed
+
+
+def test_the_page_about_the_house_names_every_room():
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", text.split("## Rooms")[1].split("\n**")[0], re.M)
+    paths = [p for p in (ROOT / "kmeans_xp").iterdir() if p.suffix == ".py" or [*p.glob("*.py")]]
+    rooms = {path.stem for path in paths} - {"__init__", "__main__"}
+    assert set(re.findall(r"\w+", " ".join(rows))) == rooms
+
+
+def test_the_contract_of_backends_names_every_function():
+    named = re.findall(r"^`(\w+)\(", backends.__doc__, re.M)
+    functions = dict(inspect.getmembers(backends.Backend, inspect.isfunction))
+    assert sorted(named) == sorted(name for name in functions if not name.startswith("_"))

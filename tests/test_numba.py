@@ -3,14 +3,16 @@
 import itertools
 import sys
 from fractions import Fraction
+from importlib import import_module
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmeans_xp import fingerprint, kmeans, predict
+from kmeans_xp import fingerprint, kmeans, predict, warmup
 from kmeans_xp.assignment import choose_frame, prepare, resolve
 from kmeans_xp.backends.cpu import NumpyBackend, kernels
 from kmeans_xp.backends.records import Frame, Task, Tile
@@ -425,8 +427,18 @@ def test_warmup_compiles_what_a_batch_needs(monkeypatch):
     assert [len(kernel.signatures) for kernel in (numba_batch.solve, numba_batch.label)] == compiled
 
 
-def test_warmup_compiles_what_a_fit_needs():
-    cpu_numba.warmup()
+def test_warmup_is_that_of_every_module_of_kernels(monkeypatch):
+    called = []
+    folder = Path(cpu_numba.__file__).parent
+    names = [p.stem for p in folder.glob("*numba*.py") if "\ndef warmup(" in p.read_text("utf-8")]
+    for name in names:
+        module = import_module(f"kmeans_xp.backends.{name}")
+        monkeypatch.setattr(module, "warmup", lambda name=name: called.append(name))
+    warmup()
+    assert sorted(called) == sorted(names)
+
+
+def test_arrays_that_kernels_read_in_place():
     assert cpu_numba.suits(np.ones((2, 2)))
     assert not cpu_numba.suits(np.ones((2, 2)).T[:, ::-1])
     assert not cpu_numba.suits(np.ones((2, 2), dtype=">f8"))

@@ -35,12 +35,26 @@ Scores may carry any rounding error within `exact.bounds.score_bound`.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from kmeans_xp.backends.generic import Backend
 
 __all__ = ["Backend", "backend_for", "forced_generic", "require_cuda", "warmup"]
+
+# Modules of compiled kernels that are called from elsewhere.
+_KERNELS = (
+    "cpu_numba",
+    "numba_batch",
+    "numba_bounds",
+    "numba_cells",
+    "numba_means",
+    "numba_minibatch",
+    "numba_seeding",
+    "numba_sparse",
+    "numba_survey",
+)
 
 
 def forced_generic() -> bool:
@@ -82,30 +96,8 @@ def warmup() -> None:
     """
     if find_spec("numba") is None:
         raise ModuleNotFoundError("warmup() needs numba: pip install 'kmeans_xp[cpu]'")
-    from kmeans_xp.backends import (
-        cpu_numba,
-        numba_batch,
-        numba_bounds,
-        numba_cells,
-        numba_means,
-        numba_minibatch,
-        numba_seeding,
-        numba_sparse,
-        numba_survey,
-    )
-
-    for kernels in (
-        cpu_numba,
-        numba_batch,
-        numba_bounds,
-        numba_cells,
-        numba_means,
-        numba_minibatch,
-        numba_seeding,
-        numba_sparse,
-        numba_survey,
-    ):
-        kernels.warmup()
+    for name in _KERNELS:
+        import_module(f"kmeans_xp.backends.{name}").warmup()
 
 
 def backend_for(x: Any, values: int | None = None) -> Backend:

@@ -21,9 +21,12 @@ from kmeans_xp.seeding import Words, sample_rows
 from kmeans_xp.validation import (
     as_array,
     check_count,
+    check_device,
     check_metric,
     check_n_clusters,
+    check_n_init,
     check_random_state,
+    check_tol,
     check_weights,
 )
 
@@ -171,12 +174,14 @@ def select_k(
     sizes = _check_k_values(k_values, int(x.shape[0]))
     n_references = check_count(n_references, "n_references")
     size = _check_sample_size(sample_size, int(x.shape[0]))
-    seed = _seed(random_state)
+    check_n_init(n_init, "k-means++")
+    check_count(max_iter, "max_iter")
+    check_tol(tol)
+    check_device(device)
+    check_progress(progress)
+    seed = _seed(random_state)  # may draw: once all is checked
     options: dict[str, Any] = {"n_init": n_init, "max_iter": max_iter, "tol": tol, "device": device}
     measure = {"sample_weight": sample_weight, "metric": metric}
-
-    check_progress(progress)
-
     score = _Scores(x, size, seed, metric)
     rows = []
     fits = len(sizes) * (1 + n_references * ("gap" in names))
@@ -199,7 +204,8 @@ def select_k(
 
 
 def _check_criteria(value: Any) -> list[str]:
-    names = [value] if isinstance(value, str) else list(value)
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    names = list(value) if several else [value]
     if not names or any(name not in CRITERIA for name in names):
         raise ValueError(
             f"criterion must be one or several of {', '.join(map(repr, CRITERIA))}, got {value!r}"

@@ -286,6 +286,7 @@ def test_criteria_that_would_say_nothing(name):
         ({"sample_weight": np.ones(3)}, ValueError, r"sample_weight must have shape \(10,\)"),
         ({"criterion": "knee"}, ValueError, "criterion must be one or several of 'elbow'.*'knee'"),
         ({"criterion": []}, ValueError, "criterion must be one or several"),
+        ({"criterion": 3}, ValueError, "criterion must be one or several of 'elbow'.*3"),
         ({"k_values": []}, ValueError, "k_values must hold at least one"),
         ({"k_values": 5}, TypeError, r"k_values must be several integers, as range\(2, 21\)"),
         ({"k_values": [2.5]}, TypeError, "k_values must be an integer"),
@@ -297,8 +298,14 @@ def test_criteria_that_would_say_nothing(name):
         ({"random_state": -1}, ValueError, "random_state must be non-negative"),
         ({"random_state": True}, TypeError, "random_state"),
         ({"n_init": 0}, ValueError, "n_init"),
+        ({"max_iter": 0}, ValueError, "max_iter"),
+        ({"tol": -1}, ValueError, "tol"),
+        ({"device": "gpu"}, ValueError, "device"),
     ],
 )
 def test_bad_input(options, error, message):
+    generator = np.random.default_rng(0)
+    before = generator.bit_generator.state
     with pytest.raises(error, match=message):
-        select_k(uniform(2, n=10), **options)
+        select_k(uniform(2, n=10), **{"random_state": generator, **options})
+    assert generator.bit_generator.state == before  # nothing was drawn

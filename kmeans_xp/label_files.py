@@ -95,7 +95,8 @@ class LabelSink:
     def _named(self, error: OSError) -> OSError:
         reason = error.strerror or str(error)
         room = f"{self.n_rows * _LABEL.itemsize} bytes of labels"
-        return type(error)(error.errno, f"labels_out: {self._target} cannot take {room}: {reason}")
+        message = f"labels_out: {self._target} cannot take {room}: {reason}"
+        return OSError(message) if error.errno is None else type(error)(error.errno, message)
 
     def _reserve(self, file: BinaryIO) -> None:
         """Take the room: what is mapped and has none would end the process when it is written."""

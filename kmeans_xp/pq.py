@@ -233,7 +233,8 @@ class ProductQuantizer:
         values = to_numpy(codes) if is_array_api_obj(codes) else None
         parts, clusters = int(codebooks.shape[0]), int(codebooks.shape[1])
         if values is None or values.dtype.kind not in "iu":
-            raise TypeError(f"codes must be an array of integers, got {type(codes).__name__}")
+            got = type(codes).__name__ if values is None else f"one of {values.dtype}"
+            raise TypeError(f"codes must be an array of integers, got {got}")
         if values.ndim != 2 or values.shape[1] != parts:
             raise ValueError(f"codes must have shape (N, {parts}), got {values.shape}")
         if values.size and not 0 <= int(values.min()) <= int(values.max()) < clusters:

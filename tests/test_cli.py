@@ -324,6 +324,18 @@ def test_interrupted(data, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_interrupted_says_how_to_go_on(data, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        (tmp_path / "state").mkdir(exist_ok=True)
+        (tmp_path / "state" / "kmeans.checkpoint.npz").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rows_room, "kmeans", interrupt)
+    code, _, err = call(capsys, "fit", data, "-k", 2, "--checkpoint", tmp_path / "state")
+    assert code == 130
+    assert f"--resume {tmp_path / 'state'} go on from" in err
+
+
 def test_version(capsys):
     from kmeans_xp import __version__
 

@@ -57,7 +57,9 @@ def test_npz_prefers_x(tmp_path):
 
 def test_npz_that_leaves_the_choice_open(tmp_path):
     np.savez(tmp_path / "x.npz", b=X, a=X)
-    with pytest.raises(DataError, match=r"x\.npz: holds a, b; name one of them X"):
+    with pytest.raises(
+        DataError, match=r"x\.npz: holds a, b; name one of them X, or say with array"
+    ):
         read_array(tmp_path / "x.npz")
 
 

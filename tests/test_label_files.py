@@ -112,7 +112,7 @@ def test_paths_that_are_refused_before_any_work(tmp_path):
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(IsADirectoryError, match=r"labels_out: .* is a folder"):
         kmeans(data(), 3, init=start, n_init=1, labels_out=tmp_path / "folder.npy")
-    with pytest.raises(OSError, match=r"labels_out: .*l\.npy cannot take 3600 bytes"):
+    with pytest.raises(OSError, match=r"^labels_out: .*l\.npy cannot take 3600 bytes"):
         kmeans(data(), 3, init=start, n_init=1, labels_out=tmp_path / "none" / "l.npy")
     assert not calls and [p.name for p in tmp_path.iterdir()] == ["folder.npy"]
 

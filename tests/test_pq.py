@@ -133,5 +133,5 @@ def test_errors_of_codes():
         quantizer.decode(np.array([[0, 4]]))
     with pytest.raises(ValueError, match=r"shape \(N, 2\)"):
         quantizer.decode(np.array([[0, 1, 2]]))
-    with pytest.raises(TypeError, match="integers"):
+    with pytest.raises(TypeError, match="codes must be an array of integers, got one of float64"):
         quantizer.decode(np.array([[0.0, 1.0]]))

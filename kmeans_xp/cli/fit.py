@@ -83,6 +83,10 @@ def fit(
     note(f"clustering {' x '.join(map(str, X.shape))} {X.dtype} values")
     try:
         result = cluster(X, n_clusters, random_state=seed, labels_out=labels_out, **choices)
+    except KeyboardInterrupt:
+        if checkpoint is not None and any(checkpoint.glob("*.checkpoint.npz")):
+            note(f"the same options and --resume {checkpoint} go on from the last checkpoint")
+        raise
     except (TypeError, ValueError) as error:
         raise CommandError(_with_option(str(error), init, weights)) from error
     paths = [] if labels_out is None else [labels_out]

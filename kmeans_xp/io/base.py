@@ -64,7 +64,9 @@ def only_one(path: str | os.PathLike[str], names: Sequence[str], wanted: str | N
     if "X" in names:
         return "X"
     if len(names) > 1:
-        raise DataError(f"{path}: holds {listed}; name one of them X, or say which to read")
+        raise DataError(
+            f"{path}: holds {listed}; name one of them X, or say with array which to read"
+        )
     return names[0]
 
 

@@ -53,6 +53,13 @@ def test_streamed_archives_and_tables(tmp_path, capsys):
     arguments = tmp_path / "x.parquet", "-k", 3, "--stream", "--columns", "c,a"
     code, text, _ = call(capsys, "fit", *arguments)
     assert code == 0 and found_hash(text) == fingerprint(kmeans(X[:, [2, 0]], 3, random_state=0))
+    model = tmp_path / "out" / "model.safetensors"
+    code, *_ = call(
+        capsys, "fit", tmp_path / "x.parquet", "-k", 3, "--stream", "--out", model.parent
+    )
+    parquet.write_table(table.select(["c", "a", "b"]), tmp_path / "turned.parquet")
+    _, text, _ = call(capsys, "predict", model, tmp_path / "turned.parquet")
+    assert text.split()[1:] == [*map(str, kmeans(X, 3, random_state=0).labels)]
 
 
 def test_labels_and_checkpoints(data, tmp_path, capsys):

@@ -77,7 +77,9 @@ def stream_rows(path: Path, columns: str | None, array: str | None) -> Rows:
     chosen = columns_of(columns)
     kept: dict[str, Any] = {"columns": chosen, "array": array, "mean": None, "scale": None}
     if chosen is None or path.suffix.lower() in (".parquet", ".arrow", ".feather"):
-        return Rows(stream(path, columns=chosen, array=array), None, kept)
+        opened = stream(path, columns=chosen, array=array)
+        kept["names"] = opened._names
+        return Rows(opened, None, kept)
     width = stream(path, array=array).shape[1]
     numbers = column_indices(path, chosen, None, width)
     return Rows(stream(path, columns=numbers, array=array), None, kept)

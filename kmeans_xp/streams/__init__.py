@@ -51,6 +51,8 @@ class Stream:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        # of the columns of a table in a file; not for other sources
+        self._names: list[str] | None = getattr(source, "names", None)
         self.bounds = source.bounds
         self.shape = (self.bounds[-1][1], source.n_features)
         self.dtype = source.dtype

@@ -32,6 +32,7 @@ class FromFile:
         self._path, self._source = path, source
         self.dtype, self.n_features = source.dtype, source.n_features
         self.bounds, self.sequential = source.bounds, source.sequential
+        self.names: list[str] | None = getattr(source, "names", None)
 
     def each(self, wanted: Sequence[int]) -> Generator[np.ndarray, None, None]:
         """Read blocks."""

@@ -37,6 +37,8 @@ class Tables:
             self.bounds = list(zip([0, *ends[:-1]], ends, strict=True))
             first = self._block(file, self._groups[0], None)
         self.dtype, self.n_features = first.dtype, first.shape[1]
+        # None of one column of vectors
+        self.names = list(self._names) if len(self._names) == self.n_features else None
 
     def _file(self) -> Any:
         if self._parquet:

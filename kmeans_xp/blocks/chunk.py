@@ -135,6 +135,8 @@ class Chunk:
         if centroids is None:
             part.unlabel()
         elif known is None or not np.array_equal(known, centroids):
+            if known is None:  # nor do bounds hold then
+                part.unlabel()
             part.relabel(centroids, part.prepare(centroids), None)
         self._at = centroids
         return part

@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]  # our directives; the benchmarks they read
 
-import kmeans_xp  # noqa: E402
+import kmeans_xp  # noqa: E402 - the path comes first
 
 project = "kmeans_xp"
 author = "kmeans_xp contributors"

@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from kmeans_xp import kmeans, predict
+from kmeans_xp import Checkpoint, kmeans, predict
 
 from . import reference
 
@@ -22,6 +22,26 @@ def run(X, n_clusters, **options):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*distinct.*")
         return kmeans(X, n_clusters, **options)
+
+
+class StoppedError(Exception):
+    """What ends a fit from outside."""
+
+
+def interrupted(x, folder, iterations, **options):
+    """Run a fit until so many iterations, over all starts, are done; whether it was stopped."""
+    left = [iterations]
+
+    def callback(state):
+        if left[0] == 0:
+            raise StoppedError
+        left[0] -= 1
+
+    try:
+        kmeans(x, callback=callback, checkpoint=Checkpoint(folder, iterations=1), **options)
+    except StoppedError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

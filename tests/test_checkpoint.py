@@ -15,31 +15,13 @@ import pytest
 from kmeans_xp import Checkpoint, CheckpointError, fingerprint, kmeans, stream
 from kmeans_xp.checkpoint import FILE
 
+from .helpers import interrupted
+
 OPTIONS = dict(n_clusters=7, init="random", n_init=3, random_state=5, tol=0.0)
 
 
 def data(dtype=np.float32):
     return np.random.default_rng(0).standard_normal((400, 3)).astype(dtype)
-
-
-class StoppedError(Exception):
-    """What ends a fit from outside."""
-
-
-def interrupted(x, folder, iterations, **options):
-    """Run a fit until so many iterations, over all starts, are done; whether it was stopped."""
-    left = [iterations]
-
-    def callback(state):
-        if left[0] == 0:
-            raise StoppedError
-        left[0] -= 1
-
-    try:
-        kmeans(x, callback=callback, checkpoint=Checkpoint(folder, iterations=1), **options)
-    except StoppedError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

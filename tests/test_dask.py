@@ -13,7 +13,6 @@ import pytest
 
 from kmeans_xp import (
     BisectingKMeans,
-    Checkpoint,
     KMeans,
     MiniBatchKMeans,
     fingerprint,
@@ -27,6 +26,8 @@ from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.exact.metric import EUCLIDEAN
 from kmeans_xp.prediction import distances, inertia
+
+from .helpers import interrupted
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -199,17 +200,7 @@ def test_chunks_along_features_are_put_together(local):
 
 def test_resumed_from_a_checkpoint_of_the_array(local, tmp_path):
     x = data()
-
-    class StoppedError(Exception):
-        pass
-
-    def callback(state):
-        if state.iteration == 3:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        kmeans(x, 6, random_state=0, tol=0.0, callback=callback,
-               checkpoint=Checkpoint(tmp_path, iterations=1))  # fmt: skip
+    assert interrupted(x, tmp_path, 2, n_clusters=6, random_state=0, tol=0.0)
     found = kmeans(chunked(x), 6, random_state=0, tol=0.0, resume=tmp_path)
     assert fingerprint(found) == fingerprint(kmeans(x, 6, random_state=0, tol=0.0))
 

@@ -12,7 +12,7 @@ from .datasets import blobs
 pytest.importorskip("matplotlib")
 webdriver = pytest.importorskip("selenium.webdriver")
 
-from kmeans_xp.report import cluster_report  # noqa: E402
+from kmeans_xp.report import cluster_report  # noqa: E402 - skips come first
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (

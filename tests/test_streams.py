@@ -13,6 +13,8 @@ import pytest
 from kmeans_xp import KMeansResult, fingerprint, kmeans, kmeans_plusplus, predict, stream
 from kmeans_xp.prediction import distances, inertia
 
+from .helpers import interrupted
+
 
 def data(kind="blobs", n=3000, d=4, dtype=np.float32):
     rng = np.random.default_rng(0)
@@ -182,19 +184,7 @@ def test_late_passes_leave_blocks_unread(tmp_path):
 
 def test_resumed_from_a_checkpoint_of_the_array(tmp_path):
     x = data()
-
-    class StoppedError(Exception):
-        pass
-
-    def callback(state):
-        if state.iteration == 3:
-            raise StoppedError
-
-    from kmeans_xp import Checkpoint
-
-    with pytest.raises(StoppedError):
-        kmeans(x, 6, random_state=0, tol=0.0, callback=callback,
-               checkpoint=Checkpoint(tmp_path, iterations=1))  # fmt: skip
+    assert interrupted(x, tmp_path, 2, n_clusters=6, random_state=0, tol=0.0)
     found = kmeans(pieces(x, 700), 6, random_state=0, tol=0.0, resume=tmp_path)
     assert isinstance(found, KMeansResult)
     assert fingerprint(found) == fingerprint(kmeans(x, 6, random_state=0, tol=0.0))

@@ -12,6 +12,7 @@ from dask.delayed import Delayed, delayed
 
 from kmeans_xp.backends.convert import from_numpy
 from kmeans_xp.backends.threads import one_thread
+from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.chunk import add_dyadics, to_centroids
 from kmeans_xp.blocks.dask_tasks import tree
 from kmeans_xp.blocks.directions import directions
@@ -94,6 +95,13 @@ def _one_chunk(start: int | None, i: int) -> Iterator[None]:
         raise RefusedRowError(text, error.row) from None
 
 
+def _opened(
+    rows: Any, centroids: np.ndarray, metric: Metric, starts: list[int] | None, i: int
+) -> Blocks:
+    with _one_chunk(None if starts is None else starts[i], i):
+        return open_blocks(rows, None, centroids.dtype, metric=metric)
+
+
 def _labels(
     rows: Any,
     centroids: np.ndarray,
@@ -103,9 +111,7 @@ def _labels(
 ) -> Any:
     if not len(rows):
         return from_numpy(np.empty(0, dtype=np.int32), rows)
-    i = block_id[0]
-    with _one_chunk(None if starts is None else starts[i], i):
-        blocks = open_blocks(rows, None, centroids.dtype, metric=metric)
+    blocks = _opened(rows, centroids, metric, starts, block_id[0])
     with blocks.session():
         blocks.assign(blocks.place(centroids))
     return blocks.labels()
@@ -120,9 +126,7 @@ def _distances(
 ) -> Any:
     if not len(rows):
         return from_numpy(np.empty((0, len(centroids)), dtype=centroids.dtype), rows)
-    i = block_id[0]
-    with _one_chunk(None if starts is None else starts[i], i):
-        blocks = open_blocks(rows, None, centroids.dtype, metric=metric)
+    blocks = _opened(rows, centroids, metric, starts, block_id[0])
     with blocks.session():
         return from_numpy(blocks.distances(centroids), rows)
 

@@ -180,7 +180,7 @@ def _fit_tiny(
             if seeds is None:
                 start = start[which] if len(start) > 1 else np.repeat(start, len(which), axis=0)
             else:
-                words = np.stack([np.random.PCG64(seeds[b]).random_raw(n_words) for b in which])
+                words = seeds.words(which, n_words)
             rows, first = problems.flat(lo, hi)
             centroids, *found = solver.fit(
                 rows,

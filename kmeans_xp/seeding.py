@@ -9,13 +9,13 @@ from __future__ import annotations
 import bisect
 import copy
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kmeans_xp.blocks.base import Blocks, Potential
 from kmeans_xp.blocks.open import open_blocks
+from kmeans_xp.children import Children
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
 from kmeans_xp.oversampling import draw_candidates, draws_a_round
 
@@ -99,7 +99,7 @@ def most_words(n_clusters: int, n_starts: int) -> int:
     return n_starts * (n_clusters * (2 + int(math.log(n_clusters))) + 1)
 
 
-def batch_seeds(random_state: Any, count: int) -> Sequence[np.random.SeedSequence]:
+def batch_seeds(random_state: Any, count: int) -> Children:
     """Seeds of the problems of a batch: the children of one `SeedSequence`, as `spawn` makes them.
 
     Parameters
@@ -111,22 +111,7 @@ def batch_seeds(random_state: Any, count: int) -> Sequence[np.random.SeedSequenc
     """
     seed = _seed(random_state)
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    return _Children(root, count)
-
-
-class _Children(Sequence[Any]):
-    """Children of a SeedSequence, made when they are asked for: a million of them take seconds."""
-
-    def __init__(self, root: np.random.SeedSequence, count: int) -> None:
-        self._root, self._count = root, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: Any) -> Any:
-        root = self._root
-        key = (*root.spawn_key, int(index))
-        return np.random.SeedSequence(root.entropy, spawn_key=key, pool_size=root.pool_size)
+    return Children(root, count)
 
 
 class RowSampler:

@@ -16,8 +16,10 @@ from kmeans_xp.backends.numba_exact import far_apart, square_distance
 
 __all__ = ["BLOCK", "assign", "drifts", "forget", "memory", "padded"]
 
-#: Rows that are gathered to be looked at together.
+#: Rows that are looked at together.
 BLOCK = 256
+# Rows that are gathered: a power of two would put all features of a row into a few cache sets.
+_GATHERED = 272
 # Without bounds: so many rows, or more where a row has few values to be compared with.
 _FEW_ROWS, _MORE_ROWS, _FEW_TERMS = 256, 1 << 13, 1 << 8
 # Squares below may have met the underflow limit of float32.
@@ -46,14 +48,14 @@ def memory(x: Any, n_rows: int, n_clusters: int) -> Any:
     width = padded(x.shape[1])
     plain = _together(n_rows, width * n_clusters)
     few, many = (n_rows, 0) if plain else (min(n_rows, _MORE_ROWS), n_rows)
-    state = np.empty((4, max(few, BLOCK)), x.dtype)
+    state = np.empty((4, max(few, _GATHERED)), x.dtype)
     points = np.zeros((n_clusters + 1, width), x.dtype)
-    block = np.zeros((width, BLOCK if many else 0), x.dtype)
-    found = np.empty(BLOCK, np.int32)
+    block = np.zeros((width, _GATHERED if many else 0), x.dtype)
+    found = np.empty(_GATHERED, np.int32)
     every = np.arange(few)
     bounds = np.empty((2, many))
     drift = np.zeros((2, n_clusters + 1))
-    rows, above, below = np.empty(many, np.int64), np.empty(BLOCK), np.empty(BLOCK)
+    rows, above, below = np.empty(many, np.int64), np.empty(_GATHERED), np.empty(_GATHERED)
     return state, points, block, found, every, rows, bounds, drift, above, below
 
 
@@ -164,13 +166,13 @@ def _block(
 ) -> bool:
     """Label the n rows that were gathered into the block, and renew their bounds."""
     state, block, found, bounds = work[0], work[2], work[3], work[6]
-    best, second = state[2, :BLOCK], state[3, :BLOCK]
-    nearest_two(block, points, state[0, :BLOCK], state[1, :BLOCK], best, second, found)
+    best, second = state[2, :_GATHERED], state[3, :_GATHERED]
+    nearest_two(block, points, state[0, :_GATHERED], state[1, :_GATHERED], best, second, found)
     if not _certain(x, rows, n, c, slack, best, second, found):
         return False
     tiny, up, down = _TINY_FAST if x.itemsize == 4 else 0.0, 1 + 3 * slack, 1 - 3 * slack
     above, below = work[8], work[9]
-    for i in range(BLOCK):
+    for i in range(_GATHERED):
         above[i] = np.sqrt(best[i] * up + tiny) * _UP
         below[i] = np.sqrt(max(second[i] * down - tiny, 0.0)) * _DOWN
     for i in range(n):
@@ -185,8 +187,8 @@ def _everything(
 ) -> bool:
     """Nearest centroids of all rows, which are listed."""
     block, rows = work[2], work[5]
-    for lo in range(0, len(x), BLOCK):
-        n = min(BLOCK, len(x) - lo)
+    for lo in range(0, len(x), _GATHERED):
+        n = min(_GATHERED, len(x) - lo)
         for j in range(c.shape[1]):
             block[j, :n] = turned[j, lo : lo + n]
         if not _block(x, rows[lo : lo + n], n, c, points, slack, work, new):
@@ -212,13 +214,13 @@ def _bounded(
                 continue
         rows[n] = row  # n never overtakes i
         for j in range(c.shape[1]):
-            block[j, n % BLOCK] = x[row, j]
+            block[j, n % _GATHERED] = x[row, j]
         n += 1
-        if n % BLOCK == 0 and not _block(
-            x, rows[n - BLOCK : n], BLOCK, c, points, slack, work, new
+        if n % _GATHERED == 0 and not _block(
+            x, rows[n - _GATHERED : n], _GATHERED, c, points, slack, work, new
         ):
             return False
-    left = n % BLOCK
+    left = n % _GATHERED
     return left == 0 or _block(x, rows[n - left : n], left, c, points, slack, work, new)
 
 

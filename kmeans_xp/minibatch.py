@@ -19,7 +19,7 @@ from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.minibatch import MiniBatchPass, host_rows
 from kmeans_xp.blocks.open import open_blocks
-from kmeans_xp.exact.blend import Totals, blended_means
+from kmeans_xp.exact.blend import Totals
 from kmeans_xp.exact.inertia import exact_shift, shift_bounds
 from kmeans_xp.minibatch_options import Options, Plan
 from kmeans_xp.seeding import MiniBatchSampler, RowSampler, Words, sample_rows
@@ -30,8 +30,8 @@ __all__ = ["MiniBatchResult", "MiniBatchState", "Options", "fit", "partial_fit"]
 
 # Weight of the newest batch in the moving average, at most: one batch alone says little.
 _NEWEST = 0.1
-# Rows of batches that are gathered together from a stream.
-_AHEAD_BYTES = 1 << 26
+# Rows of batches that are gathered together, from a stream and from memory.
+_STREAM_BYTES, _MEMORY_BYTES = 1 << 26, 1 << 20
 # Rows that choose the frame of the fast pass.
 _SAMPLE = 1000
 # Batches of `partial_fit` that are seen in one frame: a stream may drift away from it.
@@ -111,13 +111,11 @@ def advance(
     look = state.waiting >= 10 * len(state.centroids) or not state.totals.units.all()
     if look:
         state.waiting = 0
-    measured = batches.measure(rows, w, state.centroids)
-    means = blended_means(measured.sums, state.totals, state.centroids)
-    state.centroids = batches.metric.finish(means, measured.sums, state.centroids)
-    state.totals = state.totals.plus(measured.sums)
+    stepped = batches.step(rows, w, state.centroids, state.totals)
+    state.centroids, state.totals = stepped.centroids, stepped.totals
     if look and options.reassignment_ratio > 0:
         _reassign(state, rows, w, options)
-    return measured.inertia
+    return stepped.inertia
 
 
 def _reassign(
@@ -243,7 +241,9 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
             metric,
         )
         with batches.session():
-            drawn = _drawn(blocks, lambda: sampler.draw(n_batch, words), n_steps, is_stream(x))
+            size = n_batch * blocks.n_features * blocks.dtype.itemsize
+            most = (_STREAM_BYTES if is_stream(x) else _MEMORY_BYTES) // size
+            drawn = _drawn(blocks, lambda n: sampler.draw(n, words), n_batch, n_steps, most)
             for step, rows in enumerate(drawn, 1):
                 old = state.centroids
                 inertia = advance(state, batches, rows, None, options)
@@ -259,21 +259,19 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
 
 
 def _drawn(
-    blocks: Blocks, draw: Callable[[], np.ndarray], n_steps: int, ahead: bool
+    blocks: Blocks, draw: Callable[[int], np.ndarray], n_batch: int, n_steps: int, most: int
 ) -> Iterator[np.ndarray]:
-    """Rows of batches in turn, drawn one by one; or `ahead` of their use, more and more together:
-    no words are drawn after the last batch's.
+    """Rows of batches in turn, drawn ahead of their use, more and more of them together: no words
+    are drawn after the last batch's.
     """
     together = 1
     while n_steps > 0:
-        indices = [draw() for _ in range(min(together, n_steps))]
-        n_steps -= len(indices)
-        rows, n_batch = blocks.rows(np.concatenate(indices)), len(indices[0])
+        count = min(together, n_steps)
+        n_steps -= count
+        rows = blocks.rows(draw(count * n_batch))
         for lo in range(0, len(rows), n_batch):
             yield rows[lo : lo + n_batch]
-        if ahead:
-            most = _AHEAD_BYTES // (n_batch * blocks.n_features * blocks.dtype.itemsize)
-            together = max(1, min(2 * together, most))
+        together = max(1, min(2 * together, most))
 
 
 def partial_fit(

@@ -51,6 +51,7 @@ _KERNELS = (
     "numba_cells",
     "numba_means",
     "numba_minibatch",
+    "numba_minibatch_step",
     "numba_seeding",
     "numba_sparse",
     "numba_survey",

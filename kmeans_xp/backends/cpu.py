@@ -206,6 +206,14 @@ class NumpyBackend(Backend):
 
         return numba_seeding
 
+    def minibatch_kernels(self, x: np.ndarray) -> ModuleType | None:
+        """Compiled steps of mini-batches like this one; None where there are none."""
+        if self._fast is None or not self._fast.suits(x):
+            return None
+        from kmeans_xp.backends import numba_minibatch_step
+
+        return numba_minibatch_step
+
     def nearest(
         self,
         x: np.ndarray,

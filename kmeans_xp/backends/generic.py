@@ -228,6 +228,10 @@ class Backend:
         """Compiled passes of k-means++ over this array; None where there are none."""
         return None
 
+    def minibatch_kernels(self, x: Any) -> ModuleType | None:
+        """Compiled steps of mini-batches like this one; None where there are none."""
+        return None
+
     def age(
         self, upper: np.ndarray, lower: np.ndarray, labels: np.ndarray, give: np.ndarray
     ) -> np.ndarray:

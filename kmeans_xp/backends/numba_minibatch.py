@@ -11,7 +11,7 @@ from kmeans_xp.backends.jit import frozen, jit
 from kmeans_xp.exact.bounds import FLOAT64, gamma
 from kmeans_xp.exact.squares import TINY, Enclosure
 
-__all__ = ["squares", "warmup"]
+__all__ = ["add_squares", "squares", "warmup"]
 
 _SPLIT = 134217729.0  # 2**27 + 1
 
@@ -31,7 +31,7 @@ def squares(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray, exponent: 
     """
     n, n_features = x.shape
     high, low = np.zeros(n_features), np.zeros(n_features)
-    _squares(frozen(x), frozen(labels), frozen(centroids), 2.0**-exponent, high, low)
+    add_squares(frozen(x), frozen(labels), frozen(centroids), 2.0**-exponent, high, low)
     parts = high.tolist() + low.tolist()
     total = math.fsum(parts)
     rest = math.fsum([*parts, -total])
@@ -42,7 +42,7 @@ def squares(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray, exponent: 
 
 
 @jit
-def _squares(x: Any, labels: Any, c: Any, scale: Any, high: Any, low: Any) -> None:
+def add_squares(x: Any, labels: Any, c: Any, scale: Any, high: Any, low: Any) -> None:
     """Sums of every column in two parts; every operation but the lower sums is error-free."""
     for i in range(len(x)):
         k = labels[i]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare
+from kmeans_xp.assignment import Centers, assign_rows, choose_frame, prepare, resolve
 from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import is_sparse, to_numpy
 from kmeans_xp.backends.generic import quiet
@@ -21,6 +22,7 @@ from kmeans_xp.backends.records import Frame
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.sparse_survey import csr_rows
 from kmeans_xp.blocks.survey import survey
+from kmeans_xp.exact.blend import Totals, blended_means
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.inertia import exact_cosine_inertia
@@ -28,7 +30,7 @@ from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.squares import Enclosure, exact_squares, round_enclosures
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["Measured", "MiniBatchPass"]
+__all__ = ["Measured", "MiniBatchPass", "Stepped"]
 
 # Values one exact partial sum holds in float64 at a time.
 _SUM_ENTRIES = 1 << 18
@@ -46,6 +48,15 @@ class Measured:
 
     labels: np.ndarray
     sums: ClusterSums
+    inertia: float
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Where a batch moves the centroids, the weight they have seen then, and its inertia before."""
+
+    centroids: np.ndarray
+    totals: Totals
     inertia: float
 
 
@@ -90,6 +101,50 @@ class MiniBatchPass:
         if products is not None and products <= _FEW_PRODUCTS:
             return quiet()  # not worth any threads
         return self.backend.session()
+
+    def step(
+        self, rows: np.ndarray, w: np.ndarray | None, centroids: np.ndarray, totals: Totals
+    ) -> Stepped:
+        """Move centroids that have seen `totals` by the rows; see `measure`."""
+        found = None
+        if w is None and not self.metric.spherical:
+            found = self._compiled(rows, centroids, totals)
+        if found is None:
+            measured = self.measure(rows, w, centroids)
+            means = blended_means(measured.sums, totals, centroids)
+            means = self.metric.finish(means, measured.sums, centroids)
+            found = Stepped(means, totals.plus(measured.sums), measured.inertia)
+        return found
+
+    def _compiled(self, rows: np.ndarray, centroids: np.ndarray, totals: Totals) -> Stepped | None:
+        """The same in compiled loops; None where there are none, or they are not certain."""
+        kernels = self.backend.minibatch_kernels(rows)
+        counted = totals.units.dtype == np.int64 and len(centroids) > 1
+        if kernels is None or not counted or len(rows) > kernels.MOST_ROWS:
+            return None
+        labels = self._labels(kernels, rows, centroids)
+        found = kernels.blend(rows, labels, centroids, totals.units)
+        if found is None:
+            return None
+        means, counts, enclosure = found
+        inertia = round_enclosures([enclosure])
+        if inertia is None:
+            return None
+        return Stepped(means, Totals(totals.units + counts, totals.exponent), inertia)
+
+    def _labels(self, kernels: ModuleType, rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+        labels: np.ndarray
+        if rows.shape[1] <= kernels.MOST_FEATURES:
+            labels, left = kernels.nearest(rows, centroids)
+            if not left.size:
+                return labels
+            if left.size * max(centroids.shape) <= _FEW_PRODUCTS:
+                centers = self._prepare(centroids)
+                labels[left] = centers.first[resolve(rows[left], centers)]
+                return labels
+        centers, every = self._prepare(centroids), slice(0, len(rows))
+        norms = self.backend.framed_norms(rows, every, centers.frame)
+        return assign_rows(self.backend, rows, every, norms, centers, rows.dtype).labels
 
     def measure(
         self,

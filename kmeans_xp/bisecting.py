@@ -16,10 +16,29 @@ from kmeans_xp.backends.convert import from_numpy, take_rows, to_numpy
 from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.functional import kmeans
 from kmeans_xp.prediction import inertia, labelled_inertia, predict
-from kmeans_xp.seeding import Words
-from kmeans_xp.validation import check_n_clusters, check_random_state, check_weights
+from kmeans_xp.seeding import words_kept
+from kmeans_xp.validation import check_n_clusters, check_weights
 
-__all__ = ["Bisection", "bisect", "walk"]
+__all__ = ["Bisection", "Tree", "bisect", "walk"]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Splits by the nearer of two centroids, on the host.
+
+    Attributes
+    ----------
+    centers : ndarray, shape (K − 1, 2, D)
+        The two centroids of each split, the first of which is the root.
+    children : ndarray of int32, shape (K − 1, 2)
+        What is below each of them: a split, or leaf k written as −1 − k.
+    """
+
+    centers: np.ndarray
+    children: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.children)
 
 
 @dataclass(frozen=True)
@@ -34,17 +53,14 @@ class Bisection:
         Centroids of the leaves.
     inertia : float
         Exact Σ w |x − c_label|², rounded once.
-    split_centers : ndarray, shape (K − 1, 2, D)
-        The two centroids of each split, the first of which is the root.
-    split_children : ndarray of int32, shape (K − 1, 2)
-        What is below each of them: a split, or leaf k written as −1 − k.
+    tree : Tree
+        The K − 1 splits.
     """
 
     labels: np.ndarray
     centroids: np.ndarray
     inertia: float
-    split_centers: np.ndarray
-    split_children: np.ndarray
+    tree: Tree
 
 
 @dataclass
@@ -84,22 +100,20 @@ def bisect(
         Of `kmeans`, for every split.
     """
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
-    check_random_state(random_state)
     w = check_weights(sample_weight, x)
-    words = Words(random_state)
     leaves = [_Leaf(None, int(x.shape[0]), None, 0.0, None)]
     centers: list[np.ndarray] = []
     children = np.zeros((n_clusters - 1, 2), dtype=np.int32)
-    for split in range(n_clusters - 1):
-        at = max(
-            (i for i, leaf in enumerate(leaves) if leaf.size > 1), key=lambda i: leaves[i].score
-        )
-        parts = _split(x, w, leaves[at], split, words.word(), strategy, verbose, options)
-        _hang(children, leaves[at], split)
-        leaves[at : at + 1] = parts
-        centers.append(np.stack([part.center for part in parts if part.center is not None]))
-        if verbose:
-            print(f"New centroids from bisection: {centers[-1]}")
+    with words_kept(random_state) as words:
+        for split in range(n_clusters - 1):
+            open_leaves = [i for i, leaf in enumerate(leaves) if leaf.size > 1]
+            at = max(open_leaves, key=lambda i: leaves[i].score)
+            parts = _split(x, w, leaves[at], split, words.word(), strategy, verbose, options)
+            _hang(children, leaves[at], split)
+            leaves[at : at + 1] = parts
+            centers.append(np.stack([part.center for part in parts if part.center is not None]))
+            if verbose:
+                print(f"New centroids from bisection: {centers[-1]}")
     labels = np.zeros(x.shape[0], dtype=np.int32)
     for k, leaf in enumerate(leaves):
         _hang(children, leaf, -1 - k)
@@ -108,7 +122,7 @@ def bisect(
     found = np.stack([_center(x, w, leaf) for leaf in leaves])
     cost = labelled_inertia(x, found, labels, sample_weight=w)
     splits = np.stack(centers) if centers else np.empty((0, 2, *found.shape[1:]), found.dtype)
-    return Bisection(labels, found, cost, splits, children)
+    return Bisection(labels, found, cost, Tree(splits, children))
 
 
 def _hang(children: np.ndarray, leaf: _Leaf, what: int) -> None:
@@ -167,15 +181,15 @@ def _cost(x: Any, w: np.ndarray | None, center: np.ndarray) -> float:
     return inertia(x, center, sample_weight=w)
 
 
-def walk(x: Any, split_centers: np.ndarray, split_children: np.ndarray) -> Any:
+def walk(x: Any, tree: Tree) -> Any:
     """Label rows by descending a tree: at each split to the nearer centroid, ties to the left.
 
     Parameters
     ----------
     x : array, shape (N, D)
         As `as_array` returns it.
-    split_centers, split_children : ndarray
-        Of a `Bisection` with at least one split.
+    tree : Tree
+        Of at least one split.
 
     Returns
     -------
@@ -187,8 +201,8 @@ def walk(x: Any, split_centers: np.ndarray, split_children: np.ndarray) -> Any:
     while todo:
         split, rows = todo.pop()
         part = x if len(rows) == len(labels) else take_rows(x, rows)
-        sides = to_numpy(predict(part, split_centers[split]))
-        for side, child in enumerate(split_children[split].tolist()):
+        sides = to_numpy(predict(part, tree.centers[split]))
+        for side, child in enumerate(tree.children[split].tolist()):
             own = rows[sides == side]
             if child < 0:
                 labels[own] = -1 - child

@@ -98,11 +98,10 @@ def _centroids(model: Any) -> np.ndarray:
 
 def _graph(onnx: Any, model: Any, spherical: bool) -> Any:
     """Build the nearest centroid, or the descent of a tree by the nearer one at each split."""
-    centroids, splits = _centroids(model), getattr(model, "_split_children", None)
-    if splits is not None and len(splits):
-        children = to_numpy(splits)
-        candidates = to_numpy(model._split_centers).reshape(-1, centroids.shape[1])
-        nodes, constants = _descent(onnx, children)
+    centroids, tree = _centroids(model), getattr(model, "tree_", None)
+    if tree is not None and len(tree):
+        candidates = tree.centers.reshape(-1, centroids.shape[1])
+        nodes, constants = _descent(onnx, tree.children)
     else:
         candidates = centroids
         nodes = [onnx.helper.make_node("ArgMax", ["scores"], ["leaf"], axis=1, keepdims=0)]

@@ -104,8 +104,9 @@ def kmeans(
         Seed of the start.
     algorithm : {"auto", "lloyd", "hamerly", "elkan"}
         How to compute; the result has the same bits with each.
-    device : {"cuda", None}
-        "cuda" computes NumPy input on the current CUDA device (needs CuPy) and returns NumPy.
+    device : {"cuda", "cpu", None}
+        "cuda" computes NumPy input on the current CUDA device (needs CuPy) and returns NumPy; None
+        computes where X is, and "cpu" too, but refuses X that is not on the host.
     lengths : array of int, shape (B,), optional
         Of a padded batch X of shape (B, N, D): how many rows of each problem count.
     offsets : array of int, shape (B + 1,), optional
@@ -203,7 +204,7 @@ def _kmeans_batch(
     if watchers.callback is not None:
         raise ValueError("callback is not for batches: fit the problems one by one to watch them")
     watchers.check()
-    settings = settings.checked()
+    settings = settings.checked(X)
     init, init_size = check_init_name(settings.init), settings.init_size
     if not isinstance(init_size, str) or init_size != "auto":
         check_init_size(init_size, int(np.max(np.asarray(n_clusters))))

@@ -10,14 +10,8 @@ from array_api_compat import array_namespace, is_array_api_obj
 from kmeans_xp.backends.convert import namespace_name, take_rows, to_numpy
 from kmeans_xp.functional import kmeans
 from kmeans_xp.prediction import predict
-from kmeans_xp.seeding import Words, sample_rows
-from kmeans_xp.validation import (
-    as_array,
-    check_count,
-    check_init_name,
-    check_n_clusters,
-    check_random_state,
-)
+from kmeans_xp.seeding import sample_rows, words_kept
+from kmeans_xp.validation import as_array, check_count, check_init_name, check_n_clusters
 
 __all__ = ["ProductQuantizer"]
 
@@ -162,22 +156,20 @@ class ProductQuantizer:
                 f"init must be 'random', 'k-means++' or 'k-means||', got {type(self.init).__name__}"
             )
         check_init_name(self.init)
-        check_random_state(self.random_state)
-        limit = self._limit(clusters, n_rows)
-        words = Words(self.random_state)
-        rows = None
-        if limit < n_rows:
-            rows = sample_rows(n_rows, limit, words)
-            x = take_rows(x, rows)
-        _check_finite(x, rows)
-        result = kmeans(
-            _split(x, parts),
-            clusters,
-            init=self.init,
-            n_init=1,
-            max_iter=self.max_iter,
-            random_state=words.word(),
-        )
+        limit, rows = self._limit(clusters, n_rows), None
+        with words_kept(self.random_state) as words:
+            if limit < n_rows:
+                rows = sample_rows(n_rows, limit, words)
+                x = take_rows(x, rows)
+            _check_finite(x, rows)
+            result = kmeans(
+                _split(x, parts),
+                clusters,
+                init=self.init,
+                n_init=1,
+                max_iter=self.max_iter,
+                random_state=words.word(),
+            )
         self.codebooks_ = result.centroids
         self.n_features_in_ = n_features
         self.reconstruction_error_ = float(result.inertia.sum()) / int(x.shape[0])

@@ -43,7 +43,7 @@ def predict(
         Any namespace and real dtype; rounded to float32 for float16, bfloat16 and float32 X.
     metric : {"euclidean", "cosine"}
         As for `kmeans`; "cosine" counts the directions of rows and centroids.
-    device : {"cuda", None}
+    device : {"cuda", "cpu", None}
         As for `kmeans`.
     lengths, offsets : array of int, optional
         Layout of a batch, as for `kmeans`.
@@ -65,7 +65,7 @@ def predict(
     array([0, 0, 1], dtype=int32)
     """
     if is_batch(X, lengths, offsets):
-        check_device(device)
+        device = check_device(device, X)
         spherical = check_metric(metric).spherical
         problems = open_problems(X, lengths, offsets, directions=spherical)
         return predict_batch(
@@ -76,7 +76,7 @@ def predict(
             threads=device is None,
         )
     x, given, measure = _checked(X, centroids, metric)
-    check_device(device)
+    device = check_device(device, x)
     if is_dask_array(x):
         refuse_device(device)
         return _lazy().lazy_labels(x, given, measure)

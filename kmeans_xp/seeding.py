@@ -9,6 +9,8 @@ from __future__ import annotations
 import bisect
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.children import Children
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
 from kmeans_xp.oversampling import draw_candidates, draws_a_round
+from kmeans_xp.validation import check_random_state
 
 __all__ = [
     "MiniBatchSampler",
@@ -29,6 +32,8 @@ __all__ = [
     "plus_plus",
     "random_rows",
     "sample_rows",
+    "shared_seed",
+    "words_kept",
 ]
 
 # k-means++ looks at all rows up to this many, and at no fewer than 256 a cluster.
@@ -92,6 +97,31 @@ def _seed(random_state: Any) -> Any:
     if random_state is None or isinstance(random_state, np.random.SeedSequence):
         return random_state
     return int(random_state)
+
+
+@contextmanager
+def words_kept(random_state: Any) -> Iterator[Words]:
+    """Give the words of a seed; a Generator is drawn from at the end, if nothing was refused.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what cannot seed.
+    """
+    check_random_state(random_state)
+    source = np.random.mtrand._rand if random_state is np.random else random_state
+    yield Words(copy.deepcopy(source))
+    Words(random_state)  # draws what was looked at
+
+
+@contextmanager
+def shared_seed(random_state: Any) -> Iterator[Any]:
+    """Give one seed for several fits, by `words_kept`: what can be given again as it is, else 64
+    bits.
+    """
+    with words_kept(random_state) as words:
+        known = isinstance(random_state, np.random.SeedSequence | int | np.integer)
+        yield random_state if known else words.word()
 
 
 def most_words(n_clusters: int, n_starts: int) -> int:

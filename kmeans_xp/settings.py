@@ -38,8 +38,8 @@ class Settings:
     algorithm: str
     device: str | None
 
-    def checked(self) -> Settings:
-        """Check what can be checked without the data; numbers become plain, "auto" a number.
+    def checked(self, X: Any) -> Settings:
+        """Check everything that no values of X decide; numbers become plain, "auto" a number.
 
         Raises
         ------
@@ -47,7 +47,7 @@ class Settings:
             Naming the argument.
         """
         max_iter, tol = check_count(self.max_iter, "max_iter"), check_tol(self.tol)
-        algorithm, device = check_algorithm(self.algorithm), check_device(self.device)
+        algorithm, device = check_algorithm(self.algorithm), check_device(self.device, X)
         check_metric(self.metric)
         check_oversampling_factor(self.oversampling_factor)
         check_random_state(self.random_state)

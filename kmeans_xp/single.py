@@ -43,7 +43,7 @@ def fit_one(
     watchers = watchers or Watchers()
     x = as_array(X, sparse=True, streams=True, chunked=True)
     n_clusters = check_n_clusters(n_clusters, x.shape[0])
-    settings = settings.checked()
+    settings = settings.checked(x)
     start = Start(
         x,
         settings.init,

@@ -138,6 +138,21 @@ def test_one_cluster_is_the_weighted_mean(library):
     assert_bits(library.numpy(model.predict(library.asarray(X))), truth.labels)
 
 
+def test_refused_values_draw_nothing():
+    rng = np.random.default_rng(3)
+    with pytest.raises(ValueError, match="is nan"):
+        BisectingKMeans(2, random_state=rng).fit([[0.0], [np.nan], [1.0]])
+    assert rng.bit_generator.state == np.random.default_rng(3).bit_generator.state
+
+
+def test_the_tree_is_there_and_on_the_host(library):
+    X = data("blobs", "float32", 30)
+    model = BisectingKMeans(4, random_state=0).fit(library.asarray(X))
+    assert model.tree_.centers.shape == (3, 2, 3) and len(model.tree_) == 3
+    assert sorted(model.tree_.children.ravel()) == [-4, -3, -2, -1, 1, 2]
+    assert not hasattr(BisectingKMeans(4), "tree_")
+
+
 @pytest.mark.parametrize("strategy", ["biggest_inertia", "largest_cluster"])
 def test_equal_rows_and_rows_without_weight(strategy):
     X = np.repeat(np.array([[0.0, 1.0], [5.0, 5.0], [9.0, 0.0]]), 4, axis=0)

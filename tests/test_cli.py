@@ -254,6 +254,17 @@ def test_bad_files_end_with_1_and_leave_nothing(make, message, tmp_path, capsys)
     assert not out.exists()
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_column_of_words_names_the_option(suffix, tmp_path, capsys):
+    frame = pytest.importorskip("pandas").DataFrame({"a": [1, 2], "kind": ["x", "y"]})
+    path = tmp_path / f"words.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    code, _, err = call(capsys, "fit", path, "-k", 2)
+    assert code == 1
+    assert err.endswith("; name the columns to read with --columns\n")
+    assert call(capsys, "fit", path, "-k", 2, "--columns", "a")[0] == 0
+
+
 def test_more_clusters_than_rows(data, tmp_path, capsys):
     code, text, err = call(capsys, "fit", data, "-k", 201, "--out", tmp_path / "out")
     assert (code, text) == (1, "")

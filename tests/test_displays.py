@@ -93,6 +93,10 @@ def test_elbow_of_wrong_input():
         ElbowDisplay.from_results([])
     with pytest.raises(TypeError, match="KMeansResults or fitted estimators, got dict"):
         ElbowDisplay.from_results([{}])
+    with pytest.raises(TypeError, match=r"results must be several .*, got KMeansResult"):
+        ElbowDisplay.from_results(RESULT)
+    with pytest.raises(TypeError, match="selection must be what select_k returned, got int"):
+        ElbowDisplay.from_selection(3)
 
 
 # Silhouette
@@ -129,6 +133,10 @@ def test_silhouette_of_wrong_input():
         SilhouetteDisplay.from_predictions([1, 2, 3], [0, 1, 0])
     with pytest.raises(ValueError, match="one entry for each of the 90 rows"):
         SilhouetteDisplay.from_predictions(X, [0, 1, 0])
+    with pytest.raises(ValueError, match=r"labels must have at least 2 different .* of X, got 1$"):
+        SilhouetteDisplay.from_predictions(X, [1] * 90)
+    with pytest.raises(ValueError, match=r"fewer than the 1 rows looked at, got 1$"):
+        SilhouetteDisplay.from_predictions(X, RESULT.labels, max_rows=1)
 
 
 # Centroids

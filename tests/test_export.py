@@ -121,7 +121,7 @@ def test_a_tree(dtype, n_clusters):
 
 def test_a_tree_sends_ties_to_the_left():
     model = BisectingKMeans(3, random_state=0).fit(np.array([[0.0], [2.0], [10.0], [12.0]]))
-    middles = np.unique(model._split_centers.mean(axis=1))[:, None]
+    middles = np.unique(model.tree_.centers.mean(axis=1))[:, None]
     np.testing.assert_array_equal(run(to_onnx(model), middles), model.predict(middles))
 
 

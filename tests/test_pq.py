@@ -107,6 +107,21 @@ def test_values_that_are_not_finite_are_named_by_row_and_column():
         ProductQuantizer(4, n_clusters=8, max_rows=16, random_state=0).fit(x)
 
 
+def test_a_generator_is_drawn_from_once_nothing_is_refused():
+    x, rng = data(), np.random.default_rng(3)
+    before = rng.bit_generator.state
+    with pytest.raises(ValueError, match="max_iter"):
+        ProductQuantizer(4, n_clusters=8, max_iter=0, random_state=rng).fit(x)
+    x[0, 0] = np.nan
+    with pytest.raises(ValueError, match="row 0 has nan"):
+        ProductQuantizer(4, n_clusters=8, random_state=rng).fit(x)
+    assert rng.bit_generator.state == before
+    ProductQuantizer(4, n_clusters=8, random_state=rng).fit(data())
+    again = np.random.default_rng(3)
+    again.integers(0, 1 << 64, dtype=np.uint64)
+    assert rng.bit_generator.state == again.bit_generator.state
+
+
 def test_parameters_as_scikit_learn_has_them():
     base = pytest.importorskip("sklearn.base")
     quantizer = ProductQuantizer(2, n_clusters=4, random_state=0)

@@ -397,6 +397,10 @@ def test_a_generator_is_drawn_from_once():
     made = cluster_report(X, 3, random_state=np.random.default_rng(5))
     (seed,) = re.findall(r"random_state</th><td><code>(\d+)<", made.html)
     assert_same(made.result, kmeans(X, 3, random_state=int(seed)))
+    rng = np.random.default_rng(5)
+    with pytest.raises(ValueError, match=r"row of zeros.*X\[0\]"):
+        cluster_report(np.zeros((30, 3)), 2, metric="cosine", random_state=rng)
+    assert rng.bit_generator.state == np.random.default_rng(5).bit_generator.state
 
 
 def test_without_matplotlib(monkeypatch):

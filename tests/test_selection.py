@@ -9,6 +9,7 @@ import pytest
 
 from kmeans_xp import KSelection, kmeans, knee, metrics, select_k, selection
 from kmeans_xp.seeding import Words, sample_rows
+from kmeans_xp.selection.choice import choose
 
 from . import datasets
 
@@ -206,7 +207,7 @@ def test_few_distinct_rows():
 
 def test_scores_that_tie_give_the_fewest_clusters():
     rows = [{"k": k, "silhouette": v} for k, v in ((2, 0.5), (3, 0.7), (4, 0.7 + 1e-13))]
-    assert selection._choose("silhouette", rows)[0] == 3
+    assert choose("silhouette", rows)[0] == 3
 
 
 def test_defaults():
@@ -309,3 +310,16 @@ def test_bad_input(options, error, message):
     with pytest.raises(error, match=message):
         select_k(uniform(2, n=10), **{"random_state": generator, **options})
     assert generator.bit_generator.state == before  # nothing was drawn
+
+
+@pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState])
+def test_refused_values_draw_nothing(make):
+    X = uniform(2, n=10)
+    X[7, 1] = np.nan
+    state, untouched = make(0), make(0)
+    with pytest.raises(ValueError, match=r"X\[7, 1\] is nan"):
+        select_k(X, [1, 2], random_state=state)
+    assert state.bytes(8) == untouched.bytes(8)
+    select_k(np.nan_to_num(X), [1, 2], random_state=state)
+    Words(untouched)
+    assert state.bytes(8) == untouched.bytes(8)  # once for all fits

@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from kmeans_xp import History, KMeans, State, kmeans, predict
+from kmeans_xp import History, KMeans, State, kmeans, predict, select_k
 from kmeans_xp.exact.inertia import exact_shift
 from kmeans_xp.prediction import inertia
 
 from . import datasets
-from .conftest import Library
+from .conftest import Library, entered
+from .helpers import assert_bits, assert_same
 
 
 @pytest.fixture
@@ -126,10 +127,34 @@ def test_progress_without_tqdm_is_refused_first(
         kmeans(np.full((3, 2), np.nan), 2, progress=True)
 
 
-@pytest.mark.parametrize("value", ["gpu", 0, "cpu", np.array(["cuda"])])
+@pytest.mark.parametrize("value", ["gpu", 0, np.array(["cuda"])])
 def test_unknown_device(x: np.ndarray, value: object) -> None:
-    with pytest.raises(ValueError, match="device must be None or 'cuda'"):
+    with pytest.raises(ValueError, match="device must be None, 'cpu' or 'cuda'"):
         kmeans(x, 2, device=value)
+
+
+def test_the_host_is_no_other_device(x: np.ndarray) -> None:
+    truth = kmeans(x, 3, random_state=0)
+    for given in (x, x.tolist()):
+        result = kmeans(given, 3, random_state=0, device="cpu")
+        assert_same(result, truth)
+        assert_bits(predict(given, truth.centroids, device="cpu"), truth.labels)
+    batch = kmeans(x[None], 3, random_state=0, device="cpu")
+    assert_bits(batch.centroids, kmeans(x[None], 3, random_state=0).centroids)
+    select_k(x, [2], random_state=0, device="cpu")
+
+
+def test_device_cpu_refuses_data_elsewhere(x: np.ndarray) -> None:
+    with entered("strict") as library:
+        there = library.asarray(x).to_device(library.xp.Device("device1"))
+        calls = (
+            lambda: kmeans(there, 2, device="cpu"),
+            lambda: kmeans(there[None, ...], 2, device="cpu"),
+            lambda: predict(there, x[:2], device="cpu"),
+        )
+        for call in calls:
+            with pytest.raises(ValueError, match=r"device='cpu' takes data on the host.*device1"):
+                call()
 
 
 def test_device_needs_cupy(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from kmeans_xp.cli.app import CommandError, note
 from kmeans_xp.cli.options import columns_of
 from kmeans_xp.functional import kmeans
-from kmeans_xp.io import column_indices, read_table
+from kmeans_xp.io import ColumnError, column_indices, read_table
 from kmeans_xp.result import KMeansResult
 from kmeans_xp.streams import stream
 
@@ -61,7 +61,10 @@ def read_rows(
 ) -> Rows:
     """Read a file; with `standardize`, bring its features to mean 0 and deviation 1."""
     chosen = columns_of(columns) if isinstance(columns, str) else columns
-    table = read_table(path, columns=chosen, array=array, note=note)
+    try:
+        table = read_table(path, columns=chosen, array=array, note=note)
+    except ColumnError as error:
+        raise CommandError(f"{error} with --columns") from error
     kept: dict[str, Any] = {"columns": chosen, "array": array, "mean": None, "scale": None}
     if table.names is not None and len(set(table.names)) == len(table.names):
         kept["names"] = table.names

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from kmeans_xp.backends.convert import from_numpy, to_numpy
-from kmeans_xp.bisecting import bisect, walk
+from kmeans_xp.bisecting import Tree, bisect, walk
 from kmeans_xp.estimators.base import BaseKMeans, Interval, StrOptions
 from kmeans_xp.exceptions import warn_of_few_clusters
 from kmeans_xp.validation import ALGORITHMS, INIT_NAMES
@@ -55,6 +55,9 @@ class BisectingKMeans(BaseKMeans):
         Cluster of each row, numbered from left to right in the tree.
     inertia_ : float
         Weighted sum of squared distances to the centroid of the row's cluster.
+    tree_ : Tree
+        The K − 1 splits that `predict` descends: `centers`, shape (K − 1, 2, D), and `children`,
+        shape (K − 1, 2), each the index of a split or −1 − k for cluster k. NumPy.
     n_features_in_ : int
         Features seen in `fit`.
     feature_names_in_ : ndarray of str, shape (D,)
@@ -156,12 +159,16 @@ class BisectingKMeans(BaseKMeans):
         self.cluster_centers_ = from_numpy(found.centroids, x)
         self.labels_ = from_numpy(found.labels, x)
         self.inertia_ = found.inertia
-        self._split_centers = from_numpy(found.split_centers, x)
-        self._split_children = from_numpy(found.split_children, x)
+        self._split_centers = from_numpy(found.tree.centers, x)
+        self._split_children = from_numpy(found.tree.children, x)
         warn_of_few_clusters(len(np.unique(found.labels)), self.n_clusters)
         return self
 
     def _labels(self, x: Any) -> Any:
-        if self._split_children.shape[0] == 0:
-            return super()._labels(x)
-        return walk(x, to_numpy(self._split_centers), to_numpy(self._split_children))
+        tree = self.tree_
+        return walk(x, tree) if len(tree) else super()._labels(x)
+
+    @property
+    def tree_(self) -> Tree:
+        """The splits that `predict` descends."""
+        return Tree(to_numpy(self._split_centers), to_numpy(self._split_children))

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DataError", "Table", "column_indices", "damage_of", "only_one"]
+__all__ = ["ColumnError", "DataError", "Table", "column_indices", "damage_of", "only_one"]
 
 
 class DataError(ValueError):
     """A file does not hold what it should."""
+
+
+class ColumnError(DataError):
+    """A column holds something else than numbers, and others may be read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"{message}; name the columns to read")
 
 
 @dataclass(frozen=True)

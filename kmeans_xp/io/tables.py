@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.io.base import DataError, Table, column_indices, damage_of
+from kmeans_xp.io.base import ColumnError, DataError, Table, column_indices, damage_of
 from kmeans_xp.streams.base import needed
 
 __all__ = ["read_arrow", "read_parquet"]
@@ -65,9 +65,7 @@ def _values(path: Path, name: str, column: Any) -> np.ndarray:
     """Return a column of numbers."""
     kind = str(column.type)
     if not kind.startswith(("int", "uint", "half", "float", "double", "bool")):
-        raise DataError(
-            f"{path}: column {name!r} holds {kind}, not real numbers; choose others by name"
-        )
+        raise ColumnError(f"{path}: column {name!r} holds {kind}, not real numbers")
     if column.null_count:
         row = column.is_null().index(True).as_py()
         raise DataError(f"{path}: column {name!r} has no value in row {row}, counted from 0")

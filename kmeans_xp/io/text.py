@@ -11,7 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
-from kmeans_xp.io.base import DataError, Table, column_indices
+from kmeans_xp.io.base import ColumnError, DataError, Table, column_indices
 
 __all__ = ["read_text"]
 
@@ -127,7 +127,9 @@ def _explain(
             if not _is_number(cell) and (chosen is None or column - 1 in chosen):
                 what = f"{cell.strip()[:60]!r} is not a number" if cell.strip() else "an empty cell"
                 advice = f"; separate the columns by {separator}" if width == 1 else ""
-                raise DataError(f"{path}: line {number}, column {column}: {what}{advice}")
+                text = number == first_line and width > 1 and cell.strip().lower() not in MISSING
+                kind = ColumnError if text else DataError  # a column of words, or a spoilt cell
+                raise kind(f"{path}: line {number}, column {column}: {what}{advice}")
         if len(cells) != width:
             raise DataError(
                 f"{path}: line {number} has {len(cells)} column{'s' * (len(cells) != 1)}, "

@@ -91,6 +91,10 @@ class ElbowDisplay:
         -------
         ElbowDisplay
         """
+        if not all(hasattr(selection, name) for name in ("to_dict", "criterion", "k")):
+            raise TypeError(
+                f"selection must be what select_k returned, got {type(selection).__name__}"
+            )
         columns = selection.to_dict()
         names = dict.fromkeys(["inertia", selection.criterion]) if criteria is None else criteria
         unknown = [name for name in names if name not in columns]
@@ -121,6 +125,11 @@ class ElbowDisplay:
         -------
         ElbowDisplay
         """
+        if not isinstance(results, Iterable):
+            raise TypeError(
+                f"results must be several KMeansResults or fitted estimators, got "
+                f"{type(results).__name__}"
+            )
         points = sorted(_size_and_inertia(result) for result in results)
         if not points:
             raise ValueError("results must hold at least one result")

@@ -109,6 +109,12 @@ class SilhouetteDisplay:
         rows = sampled(shape[0], max_rows)
         if rows is not None:
             X, known = host_rows(X, rows), known[rows]  # the rest stays where it is
+        n_labels = len(np.unique(known))
+        if not 1 < n_labels < len(known):
+            raise ValueError(
+                f"labels must have at least 2 different values, and fewer than the {len(known)} "
+                f"rows {'looked at' if rows is not None else 'of X'}, got {n_labels}"
+            )
         values = host(silhouette_samples(X, known, metric=metric)).astype(np.float64)
         return cls(values, known, n_total=shape[0]).plot(ax=ax, **kwargs)
 

@@ -27,7 +27,7 @@ from kmeans_xp.report.content import Choice, Content, Silhouettes
 from kmeans_xp.report.numbers import portrait
 from kmeans_xp.report.page import page
 from kmeans_xp.result import KMeansResult
-from kmeans_xp.seeding import Words, sample_rows
+from kmeans_xp.seeding import Words, sample_rows, shared_seed
 from kmeans_xp.selection import KSelection, select_k
 from kmeans_xp.validation import (
     as_array,
@@ -36,7 +36,6 @@ from kmeans_xp.validation import (
     check_metric,
     check_n_clusters,
     check_n_init,
-    check_random_state,
     check_tol,
     check_weights,
 )
@@ -148,38 +147,23 @@ def cluster_report(
     """
     matplotlib("figure")  # or nothing could be drawn in the end
     x = as_array(X)
-    n_rows, n_features = (int(n) for n in x.shape)
-    names = _names(X, feature_names, n_features)
-    mean, scale = _units(units, n_features)
-    auto = isinstance(n_clusters, str)
-    if auto and n_clusters != "auto":
-        raise ValueError(f"n_clusters must be 'auto' or an integer, got {n_clusters!r}")
-    k = 1 if auto else check_n_clusters(n_clusters, n_rows)
-    options: dict[str, Any] = {
-        "n_init": CHOICE_STARTS if auto and n_init == "auto" else n_init,
-        "max_iter": check_count(max_iter, "max_iter"),
-        "tol": check_tol(tol),
-        "device": device,
-    }
-    check_n_init(n_init, "k-means++")
+    names = _names(X, feature_names, int(x.shape[1]))
+    mean, scale = _units(units, int(x.shape[1]))
+    k = _number(n_clusters, int(x.shape[0]))
+    options = _options(x, n_init, max_iter, tol, device, choosing=k is None)
     check_metric(metric)
-    check_device(device)
     check_progress(progress)
     weights = check_weights(sample_weight, x)
-    seed = _seed(random_state)
     largest = _largest(x)
 
-    choice = _choose(x, seed, metric, options) if auto else None
-    history = History()
-    settings = {**options, "metric": metric, "random_state": seed}
-    result = kmeans(
-        x,
-        k if choice is None else choice.k,
-        sample_weight=sample_weight,
-        callback=history,
-        progress=progress,
-        **settings,
-    )
+    history, choice = History(), None
+    with shared_seed(random_state) as seed:
+        if k is None:
+            choice = _choose(x, seed, metric, options)
+            k = choice.k
+        settings = {**options, "metric": metric, "random_state": seed}
+        watched: dict[str, Any] = {"callback": history, "progress": progress}
+        result = kmeans(x, k, sample_weight=sample_weight, **watched, **settings)
     labels, centroids = to_numpy(result.labels), to_numpy(result.centroids)
     content = Content(
         title=title,
@@ -199,6 +183,28 @@ def cluster_report(
         seed=seed,
     )
     return Report(page(content), result, None if choice is None else choice.selection)
+
+
+def _number(n_clusters: Any, n_rows: int) -> int | None:
+    """Return the number of clusters; None if it is to be chosen."""
+    if not isinstance(n_clusters, str):
+        return check_n_clusters(n_clusters, n_rows)
+    if n_clusters != "auto":
+        raise ValueError(f"n_clusters must be 'auto' or an integer, got {n_clusters!r}")
+    return None
+
+
+def _options(
+    x: Any, n_init: Any, max_iter: Any, tol: Any, device: Any, *, choosing: bool
+) -> dict[str, Any]:
+    """Return what every fit is told."""
+    check_n_init(n_init, "k-means++")
+    return {
+        "n_init": CHOICE_STARTS if choosing and n_init == "auto" else n_init,
+        "max_iter": check_count(max_iter, "max_iter"),
+        "tol": check_tol(tol),
+        "device": check_device(device, x),
+    }
 
 
 def _names(X: Any, names: Any, n_features: int) -> list[str]:
@@ -227,14 +233,6 @@ def _units(units: Any, n_features: int) -> tuple[np.ndarray, np.ndarray] | tuple
             f"got {units!r:.60}"
         )
     return mean, scale
-
-
-def _seed(random_state: Any) -> Any:
-    """Return what can be written on the page and gives the same fit again."""
-    check_random_state(random_state)
-    if isinstance(random_state, np.random.SeedSequence | int | np.integer):
-        return random_state
-    return Words(random_state).word()
 
 
 def _largest(x: Any) -> float:

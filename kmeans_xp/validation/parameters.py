@@ -8,8 +8,10 @@ import warnings
 from typing import Any
 
 import numpy as np
+from array_api_compat import device, is_array_api_obj, is_dask_array
 
 from kmeans_xp.backends import require_cuda
+from kmeans_xp.backends.convert import home, on_cpu
 from kmeans_xp.exact.metric import METRICS, Metric
 from kmeans_xp.validation.errors import ArgumentError, outside
 
@@ -158,10 +160,20 @@ def check_metric(value: Any) -> Metric:
     return METRICS[value]
 
 
-def check_device(value: Any) -> str | None:
-    """Return the device to compute on: None (that of X) or "cuda"."""
-    if value is not None and not (isinstance(value, str) and value == "cuda"):
-        raise ValueError(f"device must be None or 'cuda', got {value!r}")
+def check_device(value: Any, x: Any) -> str | None:
+    """Return the device to compute X on: None (where X is) or "cuda".
+
+    "cpu" says what is so of data on the host, and is refused for other data.
+    """
+    if value is not None and not (isinstance(value, str) and value in ("cpu", "cuda")):
+        raise ValueError(f"device must be None, 'cpu' or 'cuda', got {value!r}")
     if value == "cuda":
         require_cuda()
-    return None if value is None else str(value)
+        return "cuda"
+    place = x._meta if is_dask_array(x) else home(x)
+    if value == "cpu" and is_array_api_obj(place) and not on_cpu(place):
+        raise ValueError(
+            f"device='cpu' takes data on the host, and X is on {device(place)}; bring it to the "
+            "host first, or leave device out"
+        )
+    return None

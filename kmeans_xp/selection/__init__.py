@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import numpy as np
-from array_api_compat import array_namespace
-
-from kmeans_xp.backends.convert import centroid_dtype, from_numpy, is_sparse, take_rows, to_numpy
+from kmeans_xp.backends.convert import is_sparse
 from kmeans_xp.functional import kmeans
-from kmeans_xp.knee import bend, first_gap, knee, speeds_up
-from kmeans_xp.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+from kmeans_xp.knee import bend
 from kmeans_xp.progress import check_progress, problem_bar
-from kmeans_xp.seeding import Words, sample_rows
+from kmeans_xp.seeding import shared_seed
+from kmeans_xp.selection.choice import choose
+from kmeans_xp.selection.scores import Scores, add_column, add_gaps
 from kmeans_xp.validation import (
     as_array,
     check_count,
@@ -25,7 +21,6 @@ from kmeans_xp.validation import (
     check_metric,
     check_n_clusters,
     check_n_init,
-    check_random_state,
     check_tol,
     check_weights,
 )
@@ -33,17 +28,8 @@ from kmeans_xp.validation import (
 __all__ = ["KSelection", "select_k"]
 
 CRITERIA = ("elbow", "silhouette", "calinski_harabasz", "davies_bouldin", "gap", "bic")
-# What a criterion is called in a sentence, and whether its highest value is the best.
-_BEST = {
-    "silhouette": ("mean silhouette coefficient", max),
-    "calinski_harabasz": ("Calinski-Harabasz score", max),
-    "davies_bouldin": ("Davies-Bouldin score", min),
-    "bic": ("Bayesian information criterion", min),
-}
 # What can be scored where not every criterion has a meaning, or would need X to be made dense.
 _WITH_WEIGHTS, _WITH_COSINE, _OF_SPARSE = ("elbow",), ("elbow", "silhouette"), ("elbow",)
-# Values closer than this are a tie: the scores are not promised to the last bit.
-_TIE = 1e-9
 _MOST_CLUSTERS = 20
 _SILHOUETTE_ROWS = 10_000
 
@@ -177,13 +163,30 @@ def select_k(
     check_n_init(n_init, "k-means++")
     check_count(max_iter, "max_iter")
     check_tol(tol)
-    check_device(device)
+    device = check_device(device, x)
     check_progress(progress)
-    seed = _seed(random_state)  # may draw: once all is checked
     options: dict[str, Any] = {"n_init": n_init, "max_iter": max_iter, "tol": tol, "device": device}
     measure = {"sample_weight": sample_weight, "metric": metric}
-    score = _Scores(x, size, seed, metric)
-    rows = []
+    with shared_seed(random_state) as seed:
+        score = Scores(x, size, seed, metric)
+        rows = _table(score, names, sizes, n_references, options, measure, progress)
+    chosen, reason = choose(names[0], rows)
+    if names[0] == "silhouette" and score.sampled and chosen is not None:
+        reason += f" (of {size} rows drawn at random)"
+    return KSelection(chosen, names[0], reason, rows)
+
+
+def _table(
+    score: Scores,
+    names: list[str],
+    sizes: list[int],
+    n_references: int,
+    options: dict[str, Any],
+    measure: dict[str, Any],
+    progress: bool,
+) -> list[dict[str, float]]:
+    """Fit every number of clusters; the rows of the table."""
+    x, seed, rows = score.x, score.seed, []
     fits = len(sizes) * (1 + n_references * ("gap" in names))
     with problem_bar(fits, progress, "fit") as on_done:
         for k in sizes:
@@ -194,13 +197,10 @@ def select_k(
             rows.append({**row, "seconds": time.perf_counter() - began})
             on_done(1)
         if "elbow" in names:
-            _add(rows, "elbow", bend(sizes, [row["inertia"] for row in rows]).tolist())
+            add_column(rows, "elbow", bend(sizes, [row["inertia"] for row in rows]).tolist())
         if "gap" in names:
-            _add_gaps(rows, x, sizes, n_references, seed, options, on_done)
-    chosen, reason = _choose(names[0], rows)
-    if names[0] == "silhouette" and score.sampled and chosen is not None:
-        reason += f" (of {size} rows drawn at random)"
-    return KSelection(chosen, names[0], reason, rows)
+            add_gaps(rows, x, sizes, n_references, seed, options, on_done)
+    return rows
 
 
 def _check_criteria(value: Any) -> list[str]:
@@ -249,155 +249,3 @@ def _check_sample_size(value: Any, n_rows: int) -> int:
             raise ValueError(f"sample_size must be an integer, None or 'auto', got {value!r}")
         return min(n_rows, _SILHOUETTE_ROWS)
     return n_rows if value is None else min(n_rows, check_count(value, "sample_size"))
-
-
-def _seed(random_state: Any) -> Any:
-    """Return something that seeds every fit alike."""
-    check_random_state(random_state)
-    if isinstance(random_state, np.random.SeedSequence | int | np.integer):
-        return random_state
-    return Words(random_state).word()
-
-
-class _Scores:
-    """Criteria of one clustering of the data."""
-
-    def __init__(self, x: Any, sample_size: int, seed: Any, metric: str) -> None:
-        self.metric = metric
-        self.x, self.sampled = x, sample_size < x.shape[0]
-        self._seed, self._size = seed, sample_size
-        self._sample: tuple[Any, np.ndarray] | None = None
-
-    def __call__(self, name: str, result: Any) -> float:
-        value: float = getattr(self, name)(result)
-        return value
-
-    def silhouette(self, result: Any) -> float:
-        if not self.sampled:
-            return self._silhouette(self.x, to_numpy(result.labels))
-        if self._sample is None:
-            rows = sample_rows(int(self.x.shape[0]), self._size, Words(self._seed))
-            self._sample = take_rows(self.x, rows), rows
-        some, rows = self._sample
-        return self._silhouette(some, to_numpy(result.labels)[rows])
-
-    def _silhouette(self, x: Any, labels: np.ndarray) -> float:
-        return _defined(partial(silhouette_score, metric=self.metric), x, labels)
-
-    def calinski_harabasz(self, result: Any) -> float:
-        return _defined(calinski_harabasz_score, self.x, to_numpy(result.labels))
-
-    def davies_bouldin(self, result: Any) -> float:
-        return _defined(davies_bouldin_score, self.x, to_numpy(result.labels))
-
-    def bic(self, result: Any) -> float:
-        n_rows, n_features = (int(n) for n in self.x.shape)
-        counts = np.unique(to_numpy(result.labels), return_counts=True)[1]
-        if result.inertia == 0.0:
-            return -math.inf
-        variance = result.inertia / (n_rows * n_features)
-        likelihood = float(counts @ np.log(counts / n_rows))
-        likelihood -= 0.5 * n_rows * n_features * (math.log(2 * math.pi * variance) + 1)
-        parameters = len(counts) * (n_features + 1)  # means, shares less one, one variance
-        return parameters * math.log(n_rows) - 2 * likelihood
-
-
-def _defined(score: Callable[[Any, np.ndarray], float], x: Any, labels: np.ndarray) -> float:
-    """Score of a clustering, NaN where it has one cluster or as many as rows."""
-    return score(x, labels) if 1 < len(np.unique(labels)) < len(labels) else math.nan
-
-
-def _add(rows: list[dict[str, float]], name: str, values: Sequence[float]) -> None:
-    for row, value in zip(rows, values, strict=True):
-        row[name] = value
-
-
-def _add_gaps(
-    rows: list[dict[str, float]],
-    x: Any,
-    sizes: list[int],
-    n_references: int,
-    seed: Any,
-    options: dict[str, Any],
-    on_done: Callable[[int], None],
-) -> None:
-    """Gap statistic against data uniform in the box around X, drawn on the host."""
-    low, high = _box(x)
-    words = Words(seed)
-    logs = np.empty((n_references, len(sizes)))
-    for i in range(n_references):
-        raw = words.words(int(x.shape[0]) * len(low)).reshape(int(x.shape[0]), len(low))
-        unit = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        drawn = (low * (1 - unit) + high * unit).astype(centroid_dtype(x))
-        reference, word = from_numpy(drawn, x), words.word()
-        for j, k in enumerate(sizes):
-            logs[i, j] = _log(kmeans(reference, k, random_state=word, **options).inertia)
-            on_done(1)
-    with np.errstate(invalid="ignore"):
-        gaps = logs.mean(axis=0) - [_log(row["inertia"]) for row in rows]
-        errors = logs.std(axis=0) * math.sqrt(1 + 1 / n_references)
-    _add(rows, "gap", gaps.tolist())
-    _add(rows, "gap_error", errors.tolist())
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else -math.inf
-
-
-def _box(x: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of every feature, float64 on the host."""
-    xp = array_namespace(x)
-    if not xp.isdtype(x.dtype, "real floating"):
-        x = xp.astype(x, xp.float64)
-    low, high = to_numpy(xp.min(x, axis=0)), to_numpy(xp.max(x, axis=0))
-    return low.astype(np.float64), high.astype(np.float64)
-
-
-def _choose(name: str, rows: list[dict[str, float]]) -> tuple[int | None, str]:
-    """Return the chosen number of clusters and why it is chosen."""
-    if name == "elbow":
-        return _choose_knee(rows)
-    if name == "gap":
-        return _choose_gap(rows)
-    what, better = _BEST[name]
-    known = [row for row in rows if not math.isnan(row[name])]
-    if not known:
-        return None, f"the {what} needs at least 2 clusters, and fewer than there are rows"
-    best = better(row[name] for row in known)
-    limit = _TIE * abs(best) if math.isfinite(best) else 0.0
-    first = next(row for row in known if row[name] == best or abs(row[name] - best) <= limit)
-    word = "highest" if better is max else "lowest"
-    return int(first["k"]), f"{word} {what}, {first[name]:.4g}"
-
-
-def _choose_knee(rows: list[dict[str, float]]) -> tuple[int | None, str]:
-    curve = np.asarray([row["elbow"] for row in rows])
-    place = knee(curve)
-    if place is not None:
-        k = int(rows[place]["k"])
-        return k, f"the inertia falls faster up to k = {k} than beyond: a knee in log-log axes"
-    nothing_left = [int(row["k"]) for row in rows if row["inertia"] == 0.0]
-    if nothing_left:
-        k = nothing_left[0]
-        return k, f"with k = {k} every row is its own centroid: the inertia is 0"
-    if len(rows) < 3:
-        return None, "a knee needs at least 3 numbers of clusters"
-    if speeds_up(curve):
-        last = int(rows[-1]["k"])
-        return None, f"no knee up to k = {last}: the inertia falls faster and faster, try larger k"
-    return None, (
-        "no knee: the inertia falls about as a power of k, as it does for data without clusters"
-    )
-
-
-def _choose_gap(rows: list[dict[str, float]]) -> tuple[int | None, str]:
-    place = first_gap([row["gap"] for row in rows], [row["gap_error"] for row in rows])
-    if place is None:
-        last = int(rows[-1]["k"])
-        return None, f"the gap still grows at k = {last}, the largest one tried: try larger ones"
-    here, after = rows[place], rows[place + 1]
-    k = int(here["k"])
-    return k, (
-        f"the gap, {here['gap']:.4g}, is not clearly below that of k = {int(after['k'])}, "
-        f"{after['gap']:.4g} ± {after['gap_error']:.2g}"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -263,16 +263,30 @@ def _weights(sample_weight: Any, problems: Problems) -> np.ndarray:
             f"sample_weight must have shape {shape}, one weight a row of X, got {w.shape}"
         )
     parts = Problems(problems.x, problems.like, problems.first, problems.sizes, w)
-    out = np.zeros(shape, dtype=w.dtype if w.dtype in (np.float32, np.float64) else np.float64)
-    for b in range(len(problems)):
+    for b in _doubtful(parts, w):
         try:
-            part = check_weights(parts.weights(b), np.empty((int(problems.sizes[b]), 0)))
+            check_weights(parts.weights(b), np.empty((int(problems.sizes[b]), 0)))
         except (TypeError, ValueError) as error:
             raise type(error)(f"problem {b}: {error}") from None
-        assert part is not None
-        lo, n = int(problems.first[b]), int(problems.sizes[b])
-        (out[b] if problems.padded else out[lo:])[:n] = part
-    return out
+    native = w.dtype.newbyteorder("=")
+    out = w.astype(native if native in (np.float32, np.float64) else np.float64)
+    if problems.padded:
+        out[np.arange(shape[1]) >= problems.sizes[:, None]] = 0
+    return out + out.dtype.type(0)
+
+
+def _doubtful(problems: Problems, w: np.ndarray) -> Sequence[int]:
+    """Problems whose weights may have to be refused; all, where weights are no plain numbers."""
+    if w.dtype.kind not in "biuf":
+        return range(len(problems))
+    bad, positive = ~(np.isfinite(w) & (w >= 0)), w > 0
+    if problems.padded:
+        counts = np.arange(w.shape[1]) < problems.sizes[:, None]
+        found = (bad & counts).any(axis=1) | ~(positive & counts).any(axis=1)
+    else:
+        found = np.logical_or.reduceat(bad, problems.first)
+        found |= ~np.logical_or.reduceat(positive, problems.first)
+    return [int(b) for b in np.flatnonzero(found)]
 
 
 def check_numbers_of_clusters(value: Any, problems: Problems) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["frozen", "jit", "score_jit", "sum_jit"]
+__all__ = ["copied", "frozen", "inlined", "jit", "score_jit", "sum_jit"]
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -28,6 +28,18 @@ def score_jit(function: Callable[..., Any]) -> Any:
 def sum_jit(function: Callable[..., Any]) -> Any:
     """Compile with sums in any order and FMA: for results that carry a bound for any order."""
     return jit(function, fastmath={"contract", "nsz", "reassoc"})
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile as a part of its caller: for what has one caller, and would be compiled twice."""
+    return numba.njit(inline="always", nogil=True, error_model="numpy")(function)
+
+
+@jit
+def copied(source: Any, target: Any) -> None:
+    """``target[:] = source`` for equal shapes; that compiles an error message with its text."""
+    for i in range(len(target)):
+        target[i] = source[i]
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba.np.numpy_support import as_dtype
 
-from kmeans_xp.backends.jit import frozen, jit
+from kmeans_xp.backends.jit import copied, frozen, inlined, jit
 from kmeans_xp.backends.numba_batch_loop import lloyd, slack_of
 from kmeans_xp.backends.numba_batch_nearest import BLOCK, assign, forget, memory, padded
 from kmeans_xp.backends.numba_batch_start import drawn_rows, plus_plus
@@ -40,7 +40,7 @@ GIVEN, RANDOM, PLUS_PLUS = 0, 1, 2
 MOST_ROWS, MOST_FEATURES = 1 << 17, 1 << 9
 
 
-@jit
+@inlined
 def _records(x: Any, n_rows: int, n_clusters: int, seeding: bool) -> Any:
     """Memory for problems of up to so many rows like x and clusters, as `lloyd` names it."""
     d = x.shape[1]
@@ -61,7 +61,7 @@ def _records(x: Any, n_rows: int, n_clusters: int, seeding: bool) -> Any:
     )
 
 
-@jit
+@inlined
 def _started(
     start: int,
     given: Any,
@@ -75,7 +75,8 @@ def _started(
 ) -> int:
     """Put the first centroids into c; the place after the words that were used, -1 for failure."""
     if start == GIVEN:
-        c[:] = given[: len(c)]
+        for k in range(len(c)):
+            copied(given[k], c[k])
         return place if within_range(c, narrow) else -1
     if start == RANDOM:
         place = drawn_rows(x, words, place, c)
@@ -94,7 +95,7 @@ def _distinct(labels: Any, seen: Any) -> int:
     return int(np.count_nonzero(seen))
 
 
-@jit
+@inlined
 def _best(
     x: Any,
     k: int,
@@ -126,7 +127,9 @@ def _best(
         low, high = mean_variance(values, numbers[0])
         limit = (low * tol * (1 - 2.0**-50), high * tol * (1 + 2.0**-50))
     c, trial = records[10][:k], records[11][:n]
-    place, best, count, done = 0, 0.0, -1, False
+    place: Any = np.int64(0)
+    count: Any = np.int64(-1)
+    best, done = 0.0, False
     for index in range(n_init):
         place = _started(start, given, words, place, x, turned, narrow, c, records[8])
         if place < 0:
@@ -136,8 +139,9 @@ def _best(
             return 0.0, -1, False, 0
         if index == 0 or cost < best:
             best, count, done = cost, last, end
-            centroids[:k] = c
-            labels[:] = trial
+            for i in range(k):
+                copied(c[i], centroids[i])
+            copied(trial, labels)
     return best, count, done, _distinct(labels, records[2][:k])
 
 
@@ -185,11 +189,11 @@ def solve(
         Which problems.
     labels : array of int32, shape (M,)
         Outcome; other rows are left as they are.
-    centroids : array of float64, shape (B, K, D)
+    centroids : array of float32 or float64, shape (B, K, D)
     inertia, n_iter, converged, used : array, shape (B,)
         Outcome; `used` is the number of clusters that have a row.
     """
-    most, most_clusters = 0, 0
+    most, most_clusters = np.int64(0), np.int64(0)
     for b in range(lo, hi):
         most, most_clusters = max(most, sizes[b]), max(most_clusters, n_clusters[b])
     work = memory(x, most, most_clusters)
@@ -226,7 +230,7 @@ def label(
     decided: Any,
 ) -> None:
     """Label the rows of problems lo..hi, as `solve` does; `decided` says for which that worked."""
-    most, d = 0, x.shape[1]
+    most, d = np.int64(0), x.shape[1]
     for b in range(lo, hi):
         most = max(most, sizes[b])
     work = memory(x, most, centroids.shape[1])
@@ -259,11 +263,29 @@ def warmup() -> None:
     """Compile all kernels, or load them from the cache, so that no later call has to."""
     first, sizes, clusters = np.zeros(1, np.int64), np.full(1, 2), np.ones(1, np.int64)
     words = np.zeros((1, 8), np.uint64)
-    given, centroids = np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
+    given = np.zeros((1, 1, 1))
     labels, decided = np.empty(2, np.int32), np.empty(1, bool)
     numbers = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    out = labels, centroids, np.zeros(1), numbers[0], np.zeros(1, bool), numbers[1]
+    out = np.zeros(1), numbers[0], np.zeros(1, bool), numbers[1]
     for dtype in _DTYPES:
+        centroids = np.zeros((1, 1, 1), dtype)
         x, narrow = frozen(np.ones((2, 1), dtype)), dtype == np.float32
-        solve(x, first, sizes, clusters, GIVEN, given, words, 1, 1, 0.0, narrow, 0, 1, *out)
+        solve(
+            x,
+            first,
+            sizes,
+            clusters,
+            GIVEN,
+            given,
+            words,
+            1,
+            1,
+            0.0,
+            narrow,
+            0,
+            1,
+            labels,
+            centroids,
+            *out,
+        )
         label(x, first, sizes, given, narrow, 0, 1, labels, decided)

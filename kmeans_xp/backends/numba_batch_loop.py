@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.jit import jit
+from kmeans_xp.backends.jit import copied, inlined, jit
 from kmeans_xp.backends.numba_batch_nearest import BLOCK, assign, drifts, forget
 from kmeans_xp.backends.numba_batch_sums import LEVELS, carry, means, move
 from kmeans_xp.backends.numba_exact import fma, rn12, rounded, square_distance, two_sum
@@ -101,15 +101,16 @@ def _update(
     scale, back, step = grid
     counts, touched = clusters
     rows, p = scratch
-    lent = 0
+    lent: Any = np.int64(0)
     if np.any(counts[:-1] == 0):
         lent = _relocate(x, c, labels, counts, p[: len(x)], rows)
-        if lent < 0 or not _lend(x, labels, rows, False, scale, step, sums, clusters):
+        if lent < 0:
             return -1
-    if not means(sums, counts, touched, back, step, narrow, c):
-        return -1
-    if lent and not _lend(x, labels, rows, True, scale, step, sums, clusters):
-        return -1
+    for again in (False, True):
+        if lent and not _lend(x, labels, rows, again, scale, step, sums, clusters):
+            return -1
+        if not again and not means(sums, counts, touched, back, step, narrow, c):
+            return -1
     return lent
 
 
@@ -192,7 +193,7 @@ def _inertia(x: Any, turned: Any, c: Any, labels: Any, work: Any) -> tuple[float
     return rounded(total, rest, _COST * total, False)
 
 
-@jit
+@inlined
 def lloyd(
     x: Any,
     turned: Any,
@@ -239,13 +240,19 @@ def lloyd(
     labels[:] = k  # in no cluster yet
     forget(work)
     slack, shift_slack = slack_of(d, narrow), (k * d + 8) * 2.0**-52
-    iteration, converged, shift = 0, False, 1.0
-    while iteration < max_iter and not converged:
-        iteration += 1
+    iteration: Any = np.int64(0)
+    converged: Any = False
+    over: Any = False
+    while True:
         if not assign(x, turned, labels, c, slack, work, new):
             return 0.0, -1, False
+        if over:
+            copied(new, labels)
+            break
+        iteration += 1
         changed = move(x, new, labels, grid[0], grid[2], sums, counts, touched)
-        old[:] = c
+        for i in range(k):
+            copied(c[i], old[i])
         lent = -1
         if changed >= 0:
             lent = _update(x, c, labels, grid, sums, clusters, narrow, scratch)
@@ -256,9 +263,8 @@ def lloyd(
         if within == 2 and (changed or lent):
             return 0.0, -1, False
         converged = within == 1 or (changed == 0 and lent == 0)
-    if shift != 0:
-        if not assign(x, turned, labels, c, slack, work, new):
-            return 0.0, -1, False
-        labels[:] = new
+        over = converged or iteration >= max_iter
+        if over and shift == 0:
+            break
     cost, certain = _inertia(x, turned, c, labels, memory[7])
     return cost, iteration if certain else -1, converged

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.jit import jit, sum_jit
+from kmeans_xp.backends.jit import copied, inlined, jit, sum_jit
 from kmeans_xp.backends.numba_distances import nearest_two
 from kmeans_xp.backends.numba_exact import far_apart, square_distance
 
@@ -92,7 +92,8 @@ def drifts(c: Any, old: Any, work: Any) -> float:
 @jit
 def _settle(x: Any, row: int, c: Any, limit: float) -> int:
     """Nearest centroid of a row among those within `limit`; -1 if it cannot be told."""
-    nearest, least = -1, (np.inf, 0.0, False)
+    nearest: Any = np.int64(-1)
+    least = (np.inf, 0.0, np.bool_(False))
     for k in range(len(c)):
         rough = 0.0
         for j in range(c.shape[1]):
@@ -161,39 +162,61 @@ def _own(x: Any, row: int, c: Any, k: int) -> float:
 
 
 @jit
-def _block(
-    x: Any, rows: Any, n: int, c: Any, points: Any, slack: float, work: Any, new: Any
+def _nearest(
+    x: Any,
+    values: Any,
+    rows: Any,
+    c: Any,
+    points: Any,
+    slack: float,
+    state: Any,
+    n: int,
+    found: Any,
 ) -> bool:
-    """Label the n rows that were gathered into the block, and renew their bounds."""
-    state, block, found, bounds = work[0], work[2], work[3], work[6]
-    best, second = state[2, :_GATHERED], state[3, :_GATHERED]
-    nearest_two(block, points, state[0, :_GATHERED], state[1, :_GATHERED], best, second, found)
-    if not _certain(x, rows, n, c, slack, best, second, found):
-        return False
-    tiny, up, down = _TINY_FAST if x.itemsize == 4 else 0.0, 1 + 3 * slack, 1 - 3 * slack
-    above, below = work[8], work[9]
-    for i in range(_GATHERED):
-        above[i] = np.sqrt(best[i] * up + tiny) * _UP
-        below[i] = np.sqrt(max(second[i] * down - tiny, 0.0)) * _DOWN
-    for i in range(n):
-        row = rows[i]
-        new[row], bounds[0, row], bounds[1, row] = found[i], above[i], below[i]
-    return True
+    """Nearest centroid of the first n of the rows whose values are listed feature by feature.
+
+    What is known of distances stays in `state`. False if a row cannot be told.
+    """
+    width = values.shape[1]
+    best, second = state[2, :width], state[3, :width]
+    nearest_two(values, points, state[0, :width], state[1, :width], best, second, found)
+    return _certain(x, rows, n, c, slack, best, second, found)
 
 
 @jit
-def _everything(
-    x: Any, turned: Any, c: Any, points: Any, slack: float, work: Any, new: Any
-) -> bool:
-    """Nearest centroids of all rows, which are listed."""
-    block, rows = work[2], work[5]
-    for lo in range(0, len(x), _GATHERED):
-        n = min(_GATHERED, len(x) - lo)
+def _renew(rows: Any, itemsize: int, slack: float, work: Any, new: Any) -> None:
+    """Take labels and bounds of rows from the block that they were gathered into."""
+    state, found, bounds, above, below = work[0], work[3], work[6], work[8], work[9]
+    best, second = state[2, :_GATHERED], state[3, :_GATHERED]
+    tiny, up, down = _TINY_FAST if itemsize == 4 else 0.0, 1 + 3 * slack, 1 - 3 * slack
+    for i in range(_GATHERED):
+        above[i] = np.sqrt(best[i] * up + tiny) * _UP
+        below[i] = np.sqrt(max(second[i] * down - tiny, 0.0)) * _DOWN
+    for i in range(len(rows)):
+        row = rows[i]
+        new[row], bounds[0, row], bounds[1, row] = found[i], above[i], below[i]
+
+
+@jit
+def _gather(x: Any, labels: Any, c: Any, place: int, count: int, n: int, work: Any) -> Any:
+    """Fill the block with rows from the list, but for those that their own centroid is certain of.
+
+    The list is shortened: the block's rows begin at n. Returns the next place and the end of them.
+    """
+    block, rows, bounds = work[2], work[5], work[6]
+    begin = n
+    while place < count and n - begin < _GATHERED:
+        row = rows[place]
+        place += 1
+        if len(c) >= _TIGHTEN and bounds[1, row] > 0:
+            bounds[0, row] = _own(x, row, c, labels[row])
+            if bounds[0, row] < bounds[1, row]:
+                continue
+        rows[n] = row  # n never overtakes the place
         for j in range(c.shape[1]):
-            block[j, :n] = turned[j, lo : lo + n]
-        if not _block(x, rows[lo : lo + n], n, c, points, slack, work, new):
-            return False
-    return True
+            block[j, n - begin] = x[row, j]
+        n += 1
+    return place, n
 
 
 @jit
@@ -201,30 +224,25 @@ def _bounded(
     x: Any, turned: Any, labels: Any, c: Any, points: Any, slack: float, work: Any, new: Any
 ) -> bool:
     """Nearest centroids of rows that bounds leave open; the others keep their labels."""
-    block, rows, bounds = work[2], work[5], work[6]
-    new[:] = labels
-    n, count = 0, _age(labels, work)
-    if count == len(x):
-        return _everything(x, turned, c, points, slack, work, new)
-    for i in range(count):
-        row = rows[i]
-        if len(c) >= _TIGHTEN and bounds[1, row] > 0:
-            bounds[0, row] = _own(x, row, c, labels[row])
-            if bounds[0, row] < bounds[1, row]:
-                continue
-        rows[n] = row  # n never overtakes i
-        for j in range(c.shape[1]):
-            block[j, n % _GATHERED] = x[row, j]
-        n += 1
-        if n % _GATHERED == 0 and not _block(
-            x, rows[n - _GATHERED : n], _GATHERED, c, points, slack, work, new
-        ):
+    state, block, found, rows = work[0], work[2], work[3], work[5]
+    copied(labels, new)
+    n, place, count = np.int64(0), np.int64(0), _age(labels, work)
+    while place < count:
+        begin = n
+        if count == len(x):  # all are listed in order
+            n = place = min(begin + _GATHERED, count)
+            for j in range(c.shape[1]):
+                copied(turned[j, begin:n], block[j])
+        else:
+            place, n = _gather(x, labels, c, place, count, n, work)
+        part = rows[begin:n]
+        if not _nearest(x, block, part, c, points, slack, state, len(part), found):
             return False
-    left = n % _GATHERED
-    return left == 0 or _block(x, rows[n - left : n], left, c, points, slack, work, new)
+        _renew(part, x.itemsize, slack, work, new)
+    return True
 
 
-@jit
+@inlined
 def assign(x: Any, turned: Any, labels: Any, c: Any, slack: float, work: Any, new: Any) -> bool:
     """Nearest centroid of every row; False if one cannot be told.
 
@@ -246,12 +264,11 @@ def assign(x: Any, turned: Any, labels: Any, c: Any, slack: float, work: Any, ne
     """
     n, k = len(x), len(c)
     points = work[1][: k + k % 2]
-    points[:k, : c.shape[1]] = c
+    for i in range(k):
+        for j in range(c.shape[1]):
+            points[i, j] = c[i, j]
     if k % 2:
         points[k, : c.shape[1]] = np.inf  # makes pairs; never nearest
     if not _together(n, k * points.shape[1]):
         return _bounded(x, turned, labels, c, points, slack, work, new)
-    state, every = work[0], work[4]
-    best, second = state[2, :n], state[3, :n]
-    nearest_two(turned, points, state[0, :n], state[1, :n], best, second, new)
-    return _certain(x, every, n, c, slack, best, second, new)
+    return _nearest(x, turned, work[4], c, points, slack, work[0], n, new)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.jit import jit
+from kmeans_xp.backends.jit import copied, jit
 from kmeans_xp.backends.numba_distances import distances
 from kmeans_xp.backends.numba_exact import rn12, square_distance
 
@@ -41,7 +41,7 @@ def drawn_rows(x: Any, words: Any, place: int, c: Any) -> int:
         for i in range(k, at, -1):
             gone[i] = gone[i - 1]
         gone[at] = row
-        c[k] = x[row]
+        copied(x[row], c[k])
     return place
 
 
@@ -79,6 +79,15 @@ def _draw(p: Any, scale: float, target: int) -> int:
 
 
 @jit
+def _total(p: Any, scale: float) -> int:
+    """Σ q."""
+    total = 0
+    for r in range(len(p)):
+        total += math.floor(p[r] * scale)
+    return total
+
+
+@jit
 def plus_plus(x: Any, turned: Any, words: Any, place: int, c: Any, work: Any) -> int:
     """Greedy k-means++; the place after the words that were used, -1 if it cannot be told.
 
@@ -88,34 +97,27 @@ def plus_plus(x: Any, turned: Any, words: Any, place: int, c: Any, work: Any) ->
     d, p = work[0, :n], work[1, :n]
     best_p, trial_p = work[2, :n], work[3, :n]
     trials = 2 + int(math.log(len(c)))
-    c[0] = x[_scaled(words[place], n << 30) >> 30]
-    place += 1
     p[:] = np.inf
-    if len(c) > 1 and not _potentials(x, turned, c, 0, p, d, p):
-        return -1
-    for k in range(1, len(c)):
-        largest = p.max()
-        if largest == 0:  # every row coincides with a centre
-            c[k] = x[_scaled(words[place], n << 30) >> 30]
+    for k in range(len(c)):
+        largest = 0.0 if k == 0 else p.max()
+        scale, total = 2.0 ** (31 - math.frexp(largest)[1]), np.int64(0)
+        if largest > 0:
+            total = _total(p, scale)
+        best_row, best_cost = np.int64(-1), np.int64(0)
+        for _ in range(trials if largest > 0 else 1):
+            row = _scaled(words[place], n << 30) >> 30  # the first, or all coincide with centres
+            if largest > 0:
+                row = _draw(p, scale, _scaled(words[place], total))
             place += 1
-            continue
-        scale = 2.0 ** (31 - math.frexp(largest)[1])
-        total = 0
-        for r in range(n):
-            total += math.floor(p[r] * scale)
-        best_row, best_cost = -1, 0
-        for _ in range(trials):
-            row = _draw(p, scale, _scaled(words[place], total))
-            place += 1
-            c[k] = x[row]
-            if not _potentials(x, turned, c, k, p, d, trial_p):
+            copied(x[row], c[k])
+            if len(c) > 1 and not _potentials(x, turned, c, k, p, d, trial_p):
                 return -1
-            cost = 0
-            for r in range(n):
-                cost += math.floor(trial_p[r] * scale)
+            cost = np.int64(0)
+            if largest > 0:
+                cost = _total(trial_p, scale)
             if best_row < 0 or cost < best_cost:
                 best_row, best_cost = row, cost
-                best_p[:] = trial_p
-        c[k] = x[best_row]
-        p[:] = best_p
+                copied(trial_p, best_p)
+        copied(x[best_row], c[k])
+        copied(best_p, p)
     return place

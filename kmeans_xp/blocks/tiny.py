@@ -27,7 +27,7 @@ _MOST_ENTRIES, _MOST_OF_MANY = 1 << 17, 1 << 22
 _MOST_TERMS = 1 << 23
 _MODULE = "kmeans_xp.backends.numba_batch"
 # Rows that a worker takes at a time, and problems at most.
-_ROWS, _PROBLEMS = 1 << 14, 64
+_ROWS, _PROBLEMS = 1 << 14, 512
 
 
 def tiny_solver(x: Any) -> TinySolver | None:
@@ -122,7 +122,7 @@ class TinySolver:
         code = codes[start] if isinstance(start, str) else module.GIVEN
         given = np.zeros((1, 1, 1)) if isinstance(start, str) else start.astype(np.float64)
         rows = self._readable(rows, dtype)
-        centroids = np.zeros((count, int(clusters.max()), rows.shape[1]))
+        centroids = np.zeros((count, int(clusters.max()), rows.shape[1]), dtype=dtype)
         inertia, converged = np.zeros(count), np.zeros(count, dtype=bool)
         n_iter, used = np.empty((2, count), dtype=np.int64)
         problems = rows, first, sizes, clusters, code, given, words
@@ -133,7 +133,7 @@ class TinySolver:
             module.solve(*problems, *settings, lo, hi, *out)
 
         _each(run, sizes)
-        return centroids.astype(dtype), inertia, n_iter, converged, used
+        return centroids, inertia, n_iter, converged, used
 
     def fit_one(
         self,
@@ -198,7 +198,8 @@ class TinySolver:
 
 def _each(run: Callable[[int, int], None], sizes: np.ndarray) -> None:
     """Run over ranges of problems, in threads."""
-    step = int(np.clip(_ROWS // int(sizes.max()), 1, _PROBLEMS))
+    share = -(-len(sizes) // (8 * thread_count()))  # threads end together
+    step = int(np.clip(_ROWS // int(sizes.max()), 1, min(share, _PROBLEMS)))
     ranges = [(lo, min(lo + step, len(sizes))) for lo in range(0, len(sizes), step)]
     threads = min(thread_count(), len(ranges))
     if threads < 2:

@@ -273,3 +273,21 @@ def test_distances_keep_their_digits_near_zero() -> None:
     got = accurate_distances(x, centers, 27)
     direct = np.sqrt(np.square(x[:, None] - centers[None]).sum(axis=2))
     np.testing.assert_allclose(got, direct, rtol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_sums_in_any_grouping_are_those_of_single_rows(share: float) -> None:
+    n, d, k = 900, 150, 40
+    x = words(7, (n, d)) - 0.25
+    rng = np.random.default_rng(int(share * 10))
+    labels, old = (np.where(rng.random(n) < share, 3, rng.integers(0, k, n)) for _ in range(2))
+    grid = Grid.fit(np.abs(x).max(axis=0), float(np.abs(x).min()), None, n, n, False)
+    sums, single = ClusterSums(k, grid, False), ClusterSums(k, grid, False)
+    sums.add(x, None, labels, 1, old)
+    for level, integers in grid.value_terms(x, None):
+        np.add.at(single.value_level(level), labels, integers.astype(np.int64))
+        np.subtract.at(single.value_level(level), old, integers.astype(np.int64))
+    assert all((a == b).all() for a, b in zip(sums.values, single.values, strict=True))
+    assert (
+        sums.weights[0] == np.bincount(labels, minlength=k) - np.bincount(old, minlength=k)
+    ).all()

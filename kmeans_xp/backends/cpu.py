@@ -126,7 +126,7 @@ class NumpyBackend(Backend):
         """Rows a block of the fast pass: without kernels it works in tiles of its own."""
         if self._fast is not None or "KMEANS_XP_BLOCK_ROWS" in os.environ:
             return self.block_rows(n_features, n_clusters)
-        return int(np.clip(self.preferred_scores // n_features, 64, _MOST_PASS_ROWS))
+        return int(np.clip(4 * self.preferred_scores // n_features, 64, _MOST_PASS_ROWS))
 
     def host(self, x: np.ndarray, lo: int, hi: int, dtype: np.dtype[Any]) -> np.ndarray:
         """Rows lo..hi in the working dtype (a view where it is that already)."""

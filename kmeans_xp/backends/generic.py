@@ -16,7 +16,7 @@ from kmeans_xp.backends.abilities import flushes, has_float64, true_float32
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.dyadic import Dyadic
-from kmeans_xp.exact.grid import Grid, square_sum
+from kmeans_xp.exact.grid import Grid, SquareSum
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
@@ -130,12 +130,12 @@ class Backend:
         dtype: np.dtype[Any],
     ) -> Dyadic:
         """Exact Σ w|x|² over some rows, `w` their weights."""
-        total = Dyadic()
+        squares = SquareSum(grid, w is not None)
         for lo in range(rows.start, rows.stop, grid.rows):
             hi = min(lo + grid.rows, rows.stop)
             weights = None if w is None else w[lo - rows.start : hi - rows.start]
-            total = total + square_sum(grid, self.host(x, lo, hi, dtype), weights)
-        return total
+            squares.add(self.host(x, lo, hi, dtype), weights)
+        return squares.total()
 
     def row_norms(self, rows: Any) -> np.ndarray:
         """Upper bounds of |x̂|, float32."""

@@ -26,6 +26,9 @@ __all__ = ["Part"]
 
 # Rows a worker takes at a time, where it looks for those that bounds leave open.
 _BATCH_ROWS = 1 << 16
+# Batches of a worker, one of several, if they keep so many rows.
+_BATCHES = 16
+_FEW_ROWS = 1024
 # With algorithm "auto" bounds are kept once fewer rows than this change their label.
 _FEW_CHANGES = 0.1
 # They cost next to nothing beside a pass of so many products a row, and are kept from the start;
@@ -38,6 +41,8 @@ _TIGHTEN = 16
 _PRIVATE_ENTRIES = 1 << 19
 # Changed rows a cluster and worker from which sums of its own are worth their merging.
 _FEW_MOVES = 4
+# Changed rows a cluster that are moved between sums together, where passes leave that undone.
+_MOVED_TOGETHER = 16
 # Picking open rows out pays up to this fraction.
 _MOST_ROWS = 0.6
 # Cells that leave more rows than this open are given up.
@@ -227,13 +232,18 @@ class Part:
             changed, left = label_in_cells(self.backend, cells, batches, task.labels, self.w, sums)
             counts += changed, 0, len(left)
             rest = (left,) if left.size else ()
+        waiting: list[Swept] = []
+        enough = _MOVED_TOGETHER * len(centers.first)
         for rows in rest:
             swept = None
             if len(centers.first) > 1:
                 swept = self.backend.sweep(self.x, rows, task, sums if alone else None)
             for part in self._plain(rows, centers, task) if swept is None else [swept]:
-                counts += self._move(part, task.labels, sums), 0, 0
                 open_rows.append(part.left)
+                waiting.append(part)
+                if swept or sum(len(part.moved) for part in waiting) > enough:
+                    counts += self._move_all(waiting, task.labels, sums), 0, 0
+        counts += self._move_all(waiting, task.labels, sums), 0, 0
         left = np.concatenate(open_rows) if open_rows else np.empty(0, dtype=np.int64)
         if left.size:
             part = settle_left(self.backend, self.x, left, centers, task, self.common.dtype)
@@ -260,6 +270,14 @@ class Part:
             old = task.labels[moved]
             task.labels[moved] = new.labels[changed]
             yield Swept(len(moved), moved, old, left)
+
+    def _move_all(self, parts: list[Swept], labels: np.ndarray, sums: ClusterSums | None) -> int:
+        """Likewise for several parts, which are done with then."""
+        if len(parts) > 1:
+            moved = np.concatenate([part.moved for part in parts])
+            old = np.concatenate([part.old for part in parts])
+            parts[:] = [Swept(sum(part.changed for part in parts), moved, old, moved[:0])]
+        return sum(self._move(parts.pop(), labels, sums) for _ in range(len(parts)))
 
     def _move(self, part: Swept, labels: np.ndarray, sums: ClusterSums | None) -> int:
         """Bring sums up to date with labels that changed; counts these."""
@@ -292,9 +310,12 @@ class Part:
 
     def _batches(self, n_clusters: int) -> list[tuple[int, int]]:
         """Ranges of several blocks each: enough of them to keep all threads busy."""
-        step = self.backend.pass_rows(self.n_features, n_clusters)
+        step, threads = self.backend.pass_rows(self.n_features, n_clusters), self.backend.n_threads
         blocks = -(-self.n_rows // step)
-        size = step * max(1, min(blocks // (4 * self.backend.n_threads), _BATCH_ROWS // step))
+        size = step * max(1, min(blocks // (4 * threads), _BATCH_ROWS // step))
+        if threads > 1 and self.n_rows > size:  # as many for each thread
+            count = max(-(-self.n_rows // size), min(_BATCHES * threads, self.n_rows // _FEW_ROWS))
+            size = -(-self.n_rows // (-(-count // threads) * threads))
         return self._ranges(size)
 
     # ---- once a fit

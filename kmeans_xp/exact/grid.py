@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.predicate import two_product
 from kmeans_xp.exact.scratch import scratch
 
-__all__ = ["Grid", "square_sum"]
+__all__ = ["Grid", "SquareSum", "square_sum"]
 
 # Exponents farther apart than this are handled in bands, so that products neither under- nor
 # overflow.
@@ -90,15 +91,22 @@ class Grid:
             return None
         return np.ldexp(1.0, shift)
 
-    def value_terms(self, x: np.ndarray, w: np.ndarray | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Cut w·x into levels: yields (level, integers) for x of shape (n, D).
+    def value_terms(
+        self, x: np.ndarray, w: np.ndarray | None, columns: slice = slice(None)
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Cut w·x into levels: yields (level, integers) for x of shape (n, D), or some columns.
 
         The integers are good until the next ones are asked for.
         """
         if self.wide:
-            yield from self._wide_terms([x] if w is None else [w[:, None], x], self._shift())
+            factors = [x] if w is None else [w[:, None], x]
+            yield from self._wide_terms(factors, self._shift()[columns])
             return
-        scaled = self._scaled(x)
+        if w is None and self.units is not None:
+            out = scratch("scaled", x.shape, np.float64)
+            yield from _levels(_times(x, self.units[columns], out), self.bits, begun=True)
+            return
+        scaled = self._scaled(x, columns)
         for term in _products(scaled, self._scaled_weights(w), self.narrow):
             yield from _levels(term, self.bits)
 
@@ -132,18 +140,13 @@ class Grid:
     def _shift(self) -> np.ndarray:
         return self.exponents + self.weight_exponent
 
-    def _scaled(self, x: np.ndarray) -> np.ndarray:
+    def _scaled(self, x: np.ndarray, columns: slice = slice(None)) -> np.ndarray:
         """Float64 x as fractions of the top of its column, in memory of this thread."""
         out = scratch("scaled", x.shape, np.float64)
-        if np.abs(self.exponents).max() >= 1000:
-            return np.ldexp(x, -self.exponents, out=out)
-        units = np.ldexp(1.0, -self.exponents)  # far cheaper than ldexp of every value
-        if (units == units[0]).all():
-            units = units[0]
-        elif units.ndim == 1 and len(units) < 64:
-            # short rows: one long product is faster than one that repeats
-            units = np.tile(units, (len(x), 1))
-        return np.multiply(x, units, out=out, dtype=np.float64)
+        exponents = self.exponents[columns]
+        if np.abs(exponents).max() >= 1000:
+            return np.ldexp(x, -exponents, out=out)
+        return _times(x, np.ldexp(1.0, -exponents), out)  # far cheaper than ldexp of every value
 
     def _scaled_weights(self, w: np.ndarray | None) -> np.ndarray | None:
         return None if w is None else np.ldexp(w.astype(np.float64), -self.weight_exponent)[:, None]
@@ -183,16 +186,29 @@ def _products(x: np.ndarray, w: np.ndarray | None, narrow: bool) -> list[np.ndar
     return list(two_product(x, np.broadcast_to(w, x.shape)))
 
 
-def _levels(rest: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
+def _times(x: np.ndarray, units: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Rows times one factor a column."""
+    factors: Any = units
+    if (units == units[0]).all():
+        factors = units[0]
+    elif units.ndim == 1 and len(units) < 64:
+        # short rows: one long product is faster than one that repeats
+        factors = np.tile(units, (len(x), 1))
+    return np.multiply(x, factors, out=out, dtype=np.float64)
+
+
+def _levels(rest: np.ndarray, bits: int, begun: bool = False) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (level, integers) until nothing is left; consumes `rest`, whose values are below 1 in
-    magnitude. The integers are good until the next ones are asked for.
+    magnitude, or (`begun`) count units of the first level already. The integers are good until the
+    next ones are asked for.
     """
     integers = scratch("integers", rest.shape, np.float64)
     step = 2.0**bits
     level = 0
     more = True
     while more:
-        rest *= step  # a power of two: exact
+        if level or not begun:
+            rest *= step  # a power of two: exact
         np.rint(rest, out=integers)
         more = not (integers == rest).all()
         if more:
@@ -201,19 +217,44 @@ def _levels(rest: np.ndarray, bits: int) -> Iterator[tuple[int, np.ndarray]]:
         level += 1
 
 
+class SquareSum:
+    """Exact Σ w·|x|² of rows that are added some at a time.
+
+    Parameters
+    ----------
+    grid : Grid
+        Its number of rows in all limits what may be added.
+    weighted : bool
+    """
+
+    def __init__(self, grid: Grid, weighted: bool) -> None:
+        self.grid, self.weighted = grid, weighted
+        self._levels: dict[int, np.ndarray] = {}
+
+    def add(self, x: np.ndarray, w: np.ndarray | None) -> None:
+        """Add rows x, shape (n, D)."""
+        levels = self._levels
+        step = min(max(1, _CACHED // x.shape[1]), self.grid.rows)
+        for lo in range(0, len(x), step):
+            weights = None if w is None else w[lo : lo + step]
+            for level, integers in self.grid.square_terms(x[lo : lo + step], weights):
+                column = integers.sum(axis=0).astype(np.int64)
+                levels[level] = levels[level] + column if level in levels else column
+
+    def total(self) -> Dyadic:
+        """Sum of all that was added."""
+        total = Dyadic()
+        tops = 2 * self.grid.exponents + (self.grid.weight_exponent if self.weighted else 0)
+        for top in np.unique(tops).tolist():
+            some = tops == top
+            for level, columns in self._levels.items():
+                whole = sum(columns[some].tolist())
+                total = total + Dyadic(whole, top - (level + 1) * self.grid.bits)
+        return total
+
+
 def square_sum(grid: Grid, x: np.ndarray, w: np.ndarray | None) -> Dyadic:
-    """Exact Σ w·|x|² over at most `grid.rows` rows."""
-    levels: dict[int, np.ndarray] = {}
-    step = max(1, _CACHED // x.shape[1])
-    for lo in range(0, len(x), step):
-        weights = None if w is None else w[lo : lo + step]
-        for level, integers in grid.square_terms(x[lo : lo + step], weights):
-            column = integers.sum(axis=0).astype(np.int64)
-            levels[level] = levels[level] + column if level in levels else column
-    total = Dyadic()
-    tops = grid.square_tops(w).tolist()
-    for level, columns in levels.items():
-        for top, column in zip(tops, columns.tolist(), strict=True):
-            if column:
-                total = total + Dyadic(column, top - (level + 1) * grid.bits)
-    return total
+    """Exact Σ w·|x|² over rows."""
+    squares = SquareSum(grid, w is not None)
+    squares.add(x, w)
+    return squares.total()

@@ -21,6 +21,10 @@ _CACHED = 1 << 14
 _FEW_CLUSTERS = 32
 # Up to this many columns bins win.
 _FEW_COLUMNS = 4
+# Values that must be added for each round of additions to pay.
+_ROUND = 1 << 11
+# Columns worked on at a time, at least.
+_SLAB = 64
 # Fewer rows a cluster make sums over runs of equal labels pointless.
 _ROWS_A_CLUSTER = 4
 
@@ -29,8 +33,8 @@ class Groups:
     """Rows brought together by label, so that sums over clusters are cheap.
 
     A few columns: bins. A few clusters: a product with the matrix of ones where rows enter and −1
-    where they leave; its sums are integers that float64 holds, so it cannot round. Otherwise sorted
-    rows and sums over runs of them.
+    where they leave; its sums are integers that float64 holds, so it cannot round. Otherwise rows
+    in an order that brings those of a cluster together (`_Rounds`, `_Runs`).
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Groups:
         if old is not None:
             self.sides.append((old.astype(np.intp), -1))
         self.members: np.ndarray | None = None
-        self.runs: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]] = []
+        self.ordered: list[tuple[_Rounds | _Runs, int]] = []
         if n_features <= _FEW_COLUMNS:
             return
         if n_clusters <= _FEW_CLUSTERS:
@@ -49,18 +53,20 @@ class Groups:
             for side, sign in self.sides:
                 self.members[side, np.arange(len(labels))] += sign
         else:
-            self.runs = [(*_runs(side, n_clusters), sign) for side, sign in self.sides]
+            self.ordered = [
+                (_in_order(side, n_clusters, n_features), sign) for side, sign in self.sides
+            ]
 
     def sum(self, integers: np.ndarray) -> list[tuple[np.ndarray | slice, np.ndarray, int]]:
         """Sum rows over each label: pieces (clusters, int64 sums, sign)."""
         if self.members is not None:
             product: np.ndarray = self.members @ integers
             return [(slice(None), product.astype(np.int64), 1)]
-        if self.runs and integers.ndim > 1:
-            ordered = scratch("ordered", integers.shape, np.float64)
+        if self.ordered and integers.ndim > 1:
+            out = scratch("ordered", integers.shape, np.float64)
             return [
-                (present, _run_sums(integers.take(order, 0, ordered, "clip"), starts), sign)
-                for order, starts, present, sign in self.runs
+                (way.present, way.sum(integers.take(way.order, 0, out, "clip")), sign)
+                for way, sign in self.ordered
             ]
         shape = (self.n_clusters, *integers.shape[1:])
         columns = integers.reshape(len(integers), -1).T
@@ -80,17 +86,73 @@ class Groups:
         return counts
 
 
-def _runs(labels: np.ndarray, n_clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sort rows by label: their order, where each label begins, and which labels there are."""
+class _Runs:
+    """Rows in the order of their labels, those of a cluster in one run: good for long runs.
+
+    Attributes
+    ----------
+    order : ndarray of int64
+    starts : ndarray of int64
+        Where the runs begin.
+    present : ndarray of int64
+        Labels of the runs.
+    """
+
+    def __init__(self, order: np.ndarray, starts: np.ndarray, present: np.ndarray) -> None:
+        self.order, self.starts, self.present = order, starts, present
+
+    def sum(self, ordered: np.ndarray) -> np.ndarray:
+        """Int64 sums of the runs of rows in this order."""
+        return np.add.reduceat(ordered, self.starts, axis=0).astype(np.int64)
+
+
+class _Rounds:
+    """The first row of every cluster, then the second of those that have one, and so on.
+
+    Large clusters come first, so that each round is added to the front of the first one: good for
+    a few rows a cluster.
+
+    Attributes
+    ----------
+    order : ndarray of int64
+    ends : list of int
+        Where the rounds end.
+    present : ndarray of int64
+        Labels of the first round.
+    """
+
+    def __init__(self, runs: _Runs, sizes: np.ndarray) -> None:
+        by_size = np.argsort(-sizes, kind="stable")
+        self.present = runs.present[by_size]
+        place = np.empty_like(by_size)
+        place[by_size] = np.arange(len(by_size))
+        # how many clusters have more than 0, 1, ... rows
+        left = len(sizes) - np.cumsum(np.bincount(sizes))[:-1]
+        ends = np.cumsum(left)
+        turn = np.arange(len(runs.order)) - np.repeat(runs.starts, sizes)
+        self.order = np.empty_like(runs.order)
+        self.order[(ends - left)[turn] + np.repeat(place, sizes)] = runs.order
+        self.ends = ends.tolist()
+
+    def sum(self, ordered: np.ndarray) -> np.ndarray:
+        """Int64 sums of the clusters, of rows in this order, which are spoilt."""
+        begin = self.ends[0]
+        total = ordered[:begin]
+        for end in self.ends[1:]:
+            total[: end - begin] += ordered[begin:end]
+            begin = end
+        return total.astype(np.int64)
+
+
+def _in_order(labels: np.ndarray, n_clusters: int, n_features: int) -> _Rounds | _Runs:
     key = labels.astype(np.uint16) if n_clusters <= 1 << 16 else labels  # 16 bits: radix sort
     order = np.argsort(key, kind="stable")
     ordered = labels[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    return order, starts, ordered[starts]
-
-
-def _run_sums(ordered: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    return np.add.reduceat(ordered, starts, axis=0).astype(np.int64)
+    runs = _Runs(order, starts, ordered[starts])
+    sizes = np.diff(starts, append=len(labels))
+    few = int(sizes.max()) * _ROUND <= len(labels) * n_features
+    return _Rounds(runs, sizes) if few else runs
 
 
 class ClusterSums:
@@ -149,10 +211,14 @@ class ClusterSums:
             self._add_some(x[part], weights, groups, sign)
 
     def _add_some(self, x: np.ndarray, w: np.ndarray | None, groups: Groups, sign: int) -> None:
-        for level, integers in self.grid.value_terms(x, w):
-            pieces = groups.sum(integers)
-            with self.lock:
-                _accumulate(self.value_level(level), pieces, sign)
+        n_features = self.shape[1]
+        width = max(_SLAB, 4 * _CACHED // len(x)) if groups.ordered else n_features
+        for lo in range(0, n_features, width):
+            columns = slice(lo, min(lo + width, n_features))
+            for level, integers in self.grid.value_terms(x[:, columns], w, columns):
+                pieces = groups.sum(integers)
+                with self.lock:
+                    _accumulate(self.value_level(level)[:, columns], pieces, sign)
         if w is None:
             counts = groups.counts()
             with self.lock:

@@ -39,6 +39,8 @@ __all__ = [
 # k-means++ looks at all rows up to this many, and at no fewer than 256 a cluster.
 _INIT_ROWS = 1 << 20
 _ROWS_A_CLUSTER = 256
+# Where a draw by weight lies is looked up by so many of its leading bits, at most.
+_BUCKET_BITS = 16
 
 
 class Words:
@@ -217,13 +219,29 @@ class MiniBatchSampler:
             q = integer_weights(w.astype(np.float64), weight_scale(float(w.max())))
             self._running = np.cumsum(q, dtype=np.uint64)
             self._total = int(self._running[-1])
+            bits = min(n_rows.bit_length(), _BUCKET_BITS)
+            self._shift = np.uint64(max(self._total.bit_length() - bits, 0))
+            starts = np.arange((self._total - 1 >> int(self._shift)) + 1, dtype=np.uint64)
+            first = self._running.searchsorted(starts << self._shift, side="right")
+            self._first = np.append(first, n_rows - 1)
 
     def draw(self, count: int, words: Words) -> np.ndarray:
         """Indices of `count` rows, in the order drawn."""
         targets = _scaled(words.words(count), self._total)
         if self._running is None:
             return targets
-        return self._running.searchsorted(targets.view(np.uint64), side="right")
+        return self._search(targets.view(np.uint64))
+
+    def _search(self, targets: np.ndarray) -> np.ndarray:
+        """Where the running sums exceed the targets: `searchsorted` would miss the cache."""
+        assert self._running is not None
+        bucket = (targets >> self._shift).view(np.int64)
+        low, high = self._first[bucket], self._first[bucket + 1]
+        for _ in range(int((high - low).max()).bit_length()):
+            middle = (low + high) >> 1
+            beyond = self._running[middle] <= targets
+            low, high = np.where(beyond, middle + 1, low), np.where(beyond, high, middle)
+        return low
 
 
 def random_rows(blocks: Blocks, n_clusters: int, words: Words) -> np.ndarray:

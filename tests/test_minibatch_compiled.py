@@ -44,6 +44,14 @@ def test_labels_are_exact_or_left(dtype, kind, shape):
     assert kind not in ("blobs", "uniform", "offset") or sure.size > 0.9 * n
 
 
+def test_threads_share_a_large_batch(monkeypatch):
+    monkeypatch.setattr(blocks, "_PRODUCTS_A_THREAD", 1 << 10)
+    X = datasets.make("grid", "float32", 500, 5, 6)  # with ties
+    asked = Options(6, batch_size=333, max_iter=3, random_state=2)
+    for threads in (2, 3):
+        both(lambda: fit(X, asked), num_threads=threads)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_equal_centroids_are_left(dtype):
     X = datasets.make("blobs", dtype, 60, 3, 4)
@@ -131,7 +139,7 @@ def both(function, **settings):
     return fast
 
 
-@pytest.mark.parametrize("shape", [(400, 3, 5, 50), (400, 17, 9, 128), (300, 40, 6, 60)])
+@pytest.mark.parametrize("shape", [(400, 3, 5, 50), (400, 17, 9, 128), (300, 70, 6, 60)])
 @pytest.mark.parametrize("kind", datasets.KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fits_have_the_bits_of_the_plain_path(dtype, kind, shape):

@@ -11,6 +11,7 @@ from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.backends.generic import Backend
 from kmeans_xp.exact import blend, squares
 from kmeans_xp.exact.blend import Totals, blended_means
+from kmeans_xp.exact.potentials import integer_weights, weight_scale
 from kmeans_xp.seeding import MiniBatchSampler, Words
 
 from . import datasets, reference
@@ -166,6 +167,21 @@ def test_draws_far_beyond_32_bits():
         assert drawn == [u * total >> 64 for u in words]
     with pytest.raises(ValueError, match="sample_weight"):
         MiniBatchSampler(2**33, np.ones(1))
+
+
+@pytest.mark.parametrize("n", [1, 3, 700, 70_000])
+def test_draws_by_weight_are_found(n):
+    """Weights that differ by many powers of two, some of them zero, at either end too."""
+    w = np.ldexp(1.0, (datasets.words(4, n) % 90).astype(np.int32)) * (datasets.words(5, n) % 3)
+    w[n // 2] = 1.0
+    for weights in (w, w + 1, np.where(np.arange(n) == n // 2, 5.0, 0.0)):
+        sampler = MiniBatchSampler(n, weights)
+        q = np.array(integer_weights(weights, weight_scale(float(weights.max()))), dtype=object)
+        running = np.cumsum(q)
+        drawn, words = sampler.draw(200, Words(9)), Words(9).words(200).tolist()
+        for row, word in zip(drawn.tolist(), words, strict=True):
+            target = word * running[-1] >> 64
+            assert running[row] > target >= running[row] - q[row]
 
 
 def test_one_enclosure_is_rounded_like_the_sum_of_two():

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.jit import frozen, jit
+from kmeans_xp.backends.numba_exact import fma, two_sum
 from kmeans_xp.exact.bounds import FLOAT64, gamma
 from kmeans_xp.exact.squares import TINY, Enclosure
 
 __all__ = ["add_squares", "squares", "warmup"]
-
-_SPLIT = 134217729.0  # 2**27 + 1
 
 
 def squares(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray, exponent: int) -> Enclosure:
@@ -48,19 +47,11 @@ def add_squares(x: Any, labels: Any, c: Any, scale: Any, high: Any, low: Any) ->
         k = labels[i]
         for j in range(len(high)):
             a, b = np.float64(x[i, j]) * scale, np.float64(c[k, j]) * scale
-            d = a - b
-            virtual = d - a
-            lost = (a - (d - virtual)) - (b + virtual)
+            d, lost = two_sum(a, -b)
             square = d * d
-            upper = d * _SPLIT
-            upper = upper - (upper - d)
-            lower = d - upper
-            rest = ((upper * upper - square) + 2 * upper * lower) + lower * lower
-            before = high[j]
-            total = before + square
-            virtual = total - before
-            low[j] += ((before - (total - virtual)) + (square - virtual)) + (rest + 2 * d * lost)
-            high[j] = total
+            rest = fma(d, d, -square) + 2 * d * lost
+            high[j], more = two_sum(high[j], square)
+            low[j] += more + rest
 
 
 def warmup() -> None:

@@ -8,29 +8,35 @@ those may lack, so that nearly every mean is known well enough to be rounded onc
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kmeans_xp.backends.jit import frozen, jit, score_jit
+from kmeans_xp.backends.numba_exact import fma, two_sum
 from kmeans_xp.backends.numba_minibatch import add_squares
 from kmeans_xp.exact.bounds import FLOAT32, FLOAT64, gamma
 from kmeans_xp.exact.squares import TINY, Enclosure
 
 __all__ = ["MOST_FEATURES", "MOST_ROWS", "blend", "nearest", "warmup"]
 
-# Up to this many features distances are formed here; beyond it BLAS is faster.
-MOST_FEATURES = 32
+# Up to this many features distances are formed here, by item size; beyond it BLAS is faster.
+MOST_FEATURES = {4: 256, 8: 64}
 # Rows of a batch, at most: more are shared among threads.
 MOST_ROWS = 1 << 14
 
 # Rows a transposed block.
 _BLOCK = 256
-_SPLIT = 134217729.0  # 2**27 + 1
-# Factors between these limits multiply without underflow in either part of the product.
+# Numbers between these limits multiply and divide without underflow in what is lost.
 _SMALL, _LARGE = 2.0**-900, 2.0**900
 # Counts up to this are float64 numbers.
 _MOST_SEEN = 1 << 52
+
+
+def largest_jit(function: Callable[..., Any]) -> Any:
+    """Compile for finite values: maxima in any order."""
+    return jit(function, fastmath={"nnan", "nsz", "reassoc"})
 
 
 # ---- labels
@@ -198,32 +204,14 @@ def blend(
 
 
 @jit
-def _two_sum(a: Any, b: Any) -> Any:
-    """Sum and what it lost."""
-    total = a + b
-    virtual = total - a
-    return total, (a - (total - virtual)) + (b - virtual)
-
-
-@jit
-def _two_product(a: Any, b: Any) -> Any:
-    """Product and what it lost."""
-    product = a * b
-    upper, other = a * _SPLIT, b * _SPLIT
-    upper, other = upper - (upper - a), other - (other - b)
-    lower, rest = a - upper, b - other
-    return product, ((upper * other - product) + upper * rest + lower * other) + lower * rest
-
-
-@jit
 def _add_rows(x: Any, labels: Any, high: Any, low: Any, rest: Any, counts: Any) -> None:
     """Σ x of every cluster: high + low, off by `rest` at most; exactly that where it is 0."""
     for i in range(len(x)):
         k = np.uint32(labels[i])
         counts[k] += 1
         for j in range(x.shape[1]):
-            total, lost = _two_sum(high[k, j], np.float64(x[i, j]))
-            under, off = _two_sum(low[k, j], lost)
+            total, lost = two_sum(high[k, j], np.float64(x[i, j]))
+            under, off = two_sum(low[k, j], lost)
             high[k, j], low[k, j] = total, under
             rest[k, j] += abs(off)
 
@@ -234,12 +222,13 @@ def _add_earlier(k: Any, c: Any, weight: Any, high: Any, low: Any, rest: Any) ->
     for j in range(c.shape[1]):
         value = np.float64(c[k, j])
         size = abs(value)
-        product, tail = _two_product(weight, value)
+        product = weight * value
+        tail = fma(weight, value, -product)
         usual = (value == 0) | ((size > _SMALL) & (size < _LARGE))
-        upper, lost = _two_sum(product, high[k, j])
-        lower, off = _two_sum(tail, lost)
-        lower, more = _two_sum(lower, low[k, j])
-        high[k, j], low[k, j] = _two_sum(upper, lower)
+        upper, lost = two_sum(product, high[k, j])
+        lower, off = two_sum(tail, lost)
+        lower, more = two_sum(lower, low[k, j])
+        high[k, j], low[k, j] = two_sum(upper, lower)
         rest[k, j] += (abs(off) + abs(more)) if usual else np.inf
 
 
@@ -251,8 +240,7 @@ def _divide(
     for j in range(high.shape[1]):
         h = high[k, j]
         q = h / total
-        product, tail = _two_product(q, total)
-        correction = (((h - product) - tail) + low[k, j]) / total
+        correction = (fma(-q, total, h) + low[k, j]) / total
         slack = 4 * FLOAT64 * abs(correction) + 2 * rest[k, j] / total
         size = abs(q)
         usual = ((size > _SMALL) & (size < _LARGE)) | ((h == 0) & (low[k, j] == 0))
@@ -271,11 +259,12 @@ def _between(h: Any, low: Any, total: Any, down: Any, up: Any, middle: Any) -> A
     middle[0] = down + half
     if middle[0] != down and middle[0] != up:  # there are others in between
         return 2
-    product, tail = _two_product(down, total)
-    upper, first = _two_sum(h, -product)
-    upper, second = _two_sum(upper, -half * total)
-    lower, third = _two_sum(low, -tail)
-    upper, lower = _two_sum(upper, lower)
+    product = down * total
+    tail = fma(down, total, -product)
+    upper, first = two_sum(h, -product)
+    upper, second = two_sum(upper, -half * total)
+    lower, third = two_sum(low, -tail)
+    upper, lower = two_sum(upper, lower)
     if first != 0 or second != 0 or third != 0:
         return 2
     return np.sign(upper) if upper != 0 else np.sign(lower)
@@ -313,21 +302,31 @@ def _blend(
                     return False
                 below[j] = middle[0] if side == 0 else (below[j] if side < 0 else above[j])
             new[k, j] = below[j] + zero  # -0 becomes +0
-    return _inertia(x, labels, c, found)
+    return _inertia(x, labels, c, widen > 0, found)
+
+
+@largest_jit
+def _largest(x: Any) -> Any:
+    """Largest magnitude."""
+    largest = 0.0
+    for i in range(len(x)):
+        for j in range(x.shape[1]):
+            size = abs(np.float64(x[i, j]))
+            largest = size if size > largest else largest
+    return largest
 
 
 @jit
-def _inertia(x: Any, labels: Any, c: Any, found: Any) -> Any:
+def _inertia(x: Any, labels: Any, c: Any, narrow: Any, found: Any) -> Any:
     """Sum of squared distances in two floats, in units of 4**exponent; False near the limits."""
-    largest = max(np.abs(x).max(), np.abs(c).max())
-    exponent = math.frexp(np.float64(largest))[1]
+    exponent = 0 if narrow else math.frexp(max(_largest(x), _largest(c)))[1]
     if abs(exponent) > 1000:
         return False
     high, low = np.zeros(x.shape[1]), np.zeros(x.shape[1])
     add_squares(x, labels, c, 2.0**-exponent, high, low)
     total, rest = 0.0, 0.0
     for j in range(x.shape[1]):
-        total, lost = _two_sum(total, high[j])
+        total, lost = two_sum(total, high[j])
         rest += lost + low[j]
     found[0], found[1], found[2] = total, rest, exponent
     return True

@@ -37,6 +37,8 @@ _SUM_ENTRIES = 1 << 18
 _SAMPLE = 64
 # Products of a batch that one thread forms in the time it takes to hold BLAS to one thread.
 _FEW_PRODUCTS = 1 << 21
+# Fewer are not worth a thread of their own where threads are there.
+_PRODUCTS_A_THREAD = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,8 @@ class MiniBatchPass:
         return Stepped(means, Totals(totals.units + counts, totals.exponent), inertia)
 
     def _labels(self, kernels: ModuleType, rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-        labels: np.ndarray
-        if rows.shape[1] <= kernels.MOST_FEATURES:
-            labels, left = kernels.nearest(rows, centroids)
+        if rows.shape[1] <= kernels.MOST_FEATURES[rows.itemsize]:
+            labels, left = self._nearest(kernels, rows, centroids)
             if not left.size:
                 return labels
             if left.size * max(centroids.shape) <= _FEW_PRODUCTS:
@@ -145,6 +146,21 @@ class MiniBatchPass:
         centers, every = self._prepare(centroids), slice(0, len(rows))
         norms = self.backend.framed_norms(rows, every, centers.frame)
         return assign_rows(self.backend, rows, every, norms, centers, rows.dtype).labels
+
+    def _nearest(
+        self, kernels: ModuleType, rows: np.ndarray, centroids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n_parts = min(rows.size * len(centroids) // _PRODUCTS_A_THREAD, self.backend.n_threads)
+        if n_parts < 2:
+            labels, left = kernels.nearest(rows, centroids)
+            return labels, left
+        step = -(-len(rows) // n_parts)
+        starts = range(0, len(rows), step)
+        parts = self.backend.map(
+            lambda lo: kernels.nearest(rows[lo : lo + step], centroids), starts
+        )
+        left = [lo + part[1] for lo, part in zip(starts, parts, strict=True)]
+        return np.concatenate([part[0] for part in parts]), np.concatenate(left)
 
     def measure(
         self,

@@ -64,7 +64,13 @@ def choose_frame(sample: np.ndarray) -> Frame:
     with np.errstate(over="ignore", under="ignore"):
         center = (median * scale).astype(np.float32)
         usable = np.isfinite(center.astype(np.float64) / scale)  # rounding up may leave the range
-    return Frame(scale, np.where(usable, center, np.float32(0)))
+        center = np.where(usable, center, np.float32(0))
+        columns = columns * scale - center[:, None]
+        norms = np.sqrt(np.einsum("ij,ij->j", columns, columns, dtype=np.float64))
+        near = norms <= 2 * np.sort(norms)[int(0.9 * (len(norms) - 1))]
+        norm = norms[near].max(initial=0.0)
+        largest = np.abs(columns[:, near]).max(initial=0.0)
+    return Frame(scale, center, 1.1 * float(norm), 1.1 * float(largest))
 
 
 @dataclass(frozen=True)

@@ -228,9 +228,11 @@ class NumpyBackend(Backend):
         if self._fast is None or len(tile.bias) >= _MOST_CENTERS:
             return cpu_numpy.nearest(x, rows, norms, frame, tile, bound, tight)
         if self._fast.suits(x):
-            block = cpu_numpy.take(x, rows)
-            best, score, lead = self._fast.framed_top_two(block, frame, tile.centers, tile.bias)
-            return best, score, lead, self._fast.certified(lead, norms, *bound)
+            found: tuple[np.ndarray, ...] = self._fast.nearest(
+                cpu_numpy.take(x, rows), frame, tile, norms, bound
+            )
+            best, score, lead, certified = found
+            return best, score, lead, certified
         return super().nearest(x, rows, norms, frame, tile, bound)
 
     def age(

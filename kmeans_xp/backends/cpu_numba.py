@@ -14,6 +14,13 @@ import numpy as np
 from kmeans_xp.backends import numba_kernels as kernels
 from kmeans_xp.backends import numba_sweep
 from kmeans_xp.backends.jit import frozen
+from kmeans_xp.backends.numba_integer import (
+    IntegerTile,
+    integer_sweep,
+    integer_tile,
+    integer_top_two,
+)
+from kmeans_xp.backends.numba_vectors import LANES
 from kmeans_xp.backends.records import Frame, Swept, Task, Tile
 from kmeans_xp.exact.grid import Grid
 from kmeans_xp.exact.sums import ClusterSums
@@ -23,6 +30,7 @@ __all__ = [
     "frame",
     "framed_top_two",
     "move_rows",
+    "nearest",
     "suits",
     "sweep",
     "top_two",
@@ -38,6 +46,9 @@ _SMALL_PRODUCT = 900_000
 _SMALL_ROWS = 96
 # Bytes the scores of one BLAS product may take: they should stay in the second-level cache.
 _SCORE_BYTES = 1 << 19
+# The pass in integers pays from so many products a row (wide vectors, others) and so many rows, and
+# if it leaves no larger part of them open.
+_LEAST_PRODUCTS, _LEAST_ROWS, _MOST_OPEN = (500, 1500), 1024, 0.4
 # Levels of the exact sums that the kernel knows.
 _LEVELS = 3
 
@@ -135,6 +146,33 @@ def _reduce_tiles(
         kernels.reduce(products, offsets, *(array[part] for array in out))
 
 
+def nearest(
+    x: np.ndarray,
+    view: Frame,
+    tile: Tile,
+    norms: np.ndarray,
+    bound: tuple[float, float, float],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Best score of the rows of an array that `suits`; see `Backend.nearest`."""
+    integers = _integers(tile, view, len(x))
+    if integers is None:
+        best, score, lead = framed_top_two(x, view, tile.centers, tile.bias)
+        return best, score, lead, certified(lead, norms, *bound)
+    best = np.empty(len(x), dtype=np.int32)
+    score, lead = np.empty((2, len(x)), dtype=np.float32)
+    scale = x.dtype.type(view.scale), view.center.astype(x.dtype)
+    given = integers.arguments(x.dtype), norms
+    integer_top_two(frozen(x), scale, *given, best, score, lead)
+    sure = certified(lead, norms, *bound)
+    left = np.flatnonzero(~sure)
+    _note_open(tile, len(left), len(x))
+    if left.size:
+        part = framed_top_two(x[left], view, tile.centers, tile.bias)
+        best[left], score[left], lead[left] = part
+        sure[left] = certified(part[2], norms[left], *bound)
+    return best, score, lead, sure
+
+
 def certified(
     lead: np.ndarray, norms: np.ndarray, slope: float, offset: float, limit: float
 ) -> np.ndarray:
@@ -188,34 +226,55 @@ def move_rows(
 
 
 def sweep(x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums | None) -> Swept:
-    """Assign some rows of an array that `suits`; see `Backend.sweep`."""
+    """Assign some rows of an array that `suits`; see `Backend.sweep`.
+
+    In integers first, where that pays; what these leave open is looked at in float32.
+    """
     chosen = rows if isinstance(rows, np.ndarray) else np.empty(0, dtype=np.int64)
     lo, hi = (0, len(rows)) if isinstance(rows, np.ndarray) else (rows.start, rows.stop)
-    centers, bias = task.tile.centers, task.tile.bias
-    n_clusters, n_features = centers.shape
-    padded = -(-n_clusters // 4) * 4
-    offsets = np.full(padded, kernels.LOWEST)
-    offsets[:n_clusters] = bias
-    moved, left, owed = np.empty((3, hi - lo), dtype=np.int64)
-    old, counts = np.empty(hi - lo, dtype=np.int32), np.zeros(3, dtype=np.int64)
-    out = moved, old, left, counts
-    up, low = task.bounds or (np.empty(0, dtype=np.float32),) * 2
+    n_rows, n_clusters = hi - lo, len(task.ids)
+    moved, left, owed = np.empty((3, n_rows), dtype=np.int64)
+    old, counts = np.empty(n_rows, dtype=np.int32), np.zeros(3, dtype=np.int64)
+    out = moved, old, left, counts, owed
     ids = task.ids if task.ids[-1] != n_clusters - 1 else task.ids[:0]  # else each is its own
+    up, low = task.bounds or (np.empty(0, dtype=np.float32),) * 2
     given = ids, task.norms, np.array(task.terms), task.labels, up, low
-    levels = *(_levels(sums, 2) or _NO_SUMS), owed
-    scale, center = x.dtype.type(task.frame.scale), task.frame.center.astype(x.dtype)
-    if n_features > _DIRECT:
-        view = scale, center
-        _sweep_tiles(frozen(x), (lo, hi), chosen, view, centers, offsets, given, (*out, *levels))
-    else:
-        width = 2 if n_features <= 2 else -(-n_features // 4) * 4
-        points = np.zeros((padded, width), dtype=np.float32)
-        points[:n_clusters, :n_features] = centers
-        memory = _scratch(numba_sweep.direct_memory(width))
-        start = frozen(x), lo, hi, chosen, scale, center, points, offsets, memory
-        numba_sweep.direct_sweep(*start, *given, *out, *levels)
+    levels = _levels(sums, 2) or _NO_SUMS
+    x, view = frozen(x), (x.dtype.type(task.frame.scale), task.frame.center.astype(x.dtype))
+    tile = _integers(task.tile, task.frame, n_rows)
+    if tile is not None:
+        integer_sweep(x, lo, hi, chosen, view, tile.arguments(x.dtype), given, out, levels)
+        lo, hi, chosen = 0, int(counts[1]), left[: counts[1]].copy()
+        _note_open(task.tile, hi, n_rows)
+        counts[1] = 0
+    if lo < hi:
+        _float_sweep(x, lo, hi, chosen, view, task.tile, given, out, levels)
     places = owed[: counts[2]]
     return Swept(int(counts[0]), moved[places], old[places], left[: counts[1]])
+
+
+def _float_sweep(
+    x: np.ndarray,
+    lo: int,
+    hi: int,
+    rows: np.ndarray,
+    view: tuple[np.floating[Any], np.ndarray],
+    tile: Tile,
+    *given: tuple[Any, ...],
+) -> None:
+    """Assign rows by float32 scores: in registers, or for many features by BLAS."""
+    n_clusters, n_features = tile.centers.shape
+    padded = -(-n_clusters // 4) * 4
+    offsets = np.full(padded, kernels.LOWEST)
+    offsets[:n_clusters] = tile.bias
+    if n_features > _DIRECT:
+        _sweep_tiles(x, (lo, hi), rows, view, tile.centers, offsets, given)
+        return
+    width = 2 if n_features <= 2 else -(-n_features // 4) * 4
+    points = np.zeros((padded, width), dtype=np.float32)
+    points[:n_clusters, :n_features] = tile.centers
+    memory = _scratch(numba_sweep.direct_memory(width))
+    numba_sweep.direct_sweep(x, lo, hi, rows, view, points, offsets, memory, *given)
 
 
 def _sweep_tiles(
@@ -225,8 +284,7 @@ def _sweep_tiles(
     view: tuple[np.floating[Any], np.ndarray],
     centers: np.ndarray,
     offsets: np.ndarray,
-    given: tuple[np.ndarray, ...],
-    out: tuple[Any, ...],
+    given: tuple[tuple[Any, ...], ...],
 ) -> None:
     """Products by BLAS, or by a kernel for few centroids, a tile of rows at a time."""
     n_clusters, n_features = centers.shape
@@ -247,7 +305,22 @@ def _sweep_tiles(
         else:
             numba_sweep.frame_tile(x, at, rows, *view, framed[:n])
             np.matmul(centers, framed[:n].T, out=products[:n_clusters, :n])
-        numba_sweep.tile_sweep(products, x, at, n, rows, offsets, *given, *out)
+        numba_sweep.tile_sweep(products, x, at, n, rows, offsets, *given)
+
+
+def _integers(tile: Tile, frame: Frame, n_rows: int) -> IntegerTile | None:
+    """Centroids for the pass in integers; None where it would not pay."""
+    products = tile.centers.size
+    few = products < _LEAST_PRODUCTS[LANES < 16] or n_rows < _LEAST_ROWS
+    if few or tile.derived.get("many open"):
+        return None
+    return integer_tile(tile, frame)
+
+
+def _note_open(tile: Tile, n_open: int, n_rows: int) -> None:
+    """Leave the pass in integers to the next centroids where it left too many rows open."""
+    if n_open > _MOST_OPEN * n_rows:
+        tile.derived["many open"] = True
 
 
 def frame(x: np.ndarray, view: Frame, out: np.ndarray | None = None) -> np.ndarray:
@@ -261,24 +334,23 @@ def frame(x: np.ndarray, view: Frame, out: np.ndarray | None = None) -> np.ndarr
 
 def warmup() -> None:
     """Compile all kernels, or load them from the cache, so that no later call has to."""
-    norms, labels = np.ones(2, dtype=np.float32), np.zeros(2, dtype=np.int32)
     for dtype in (np.float32, np.float64):
         for n_features in (2, _DIRECT + 1):
-            x = np.ones((2, n_features), dtype=dtype)
-            view = Frame(1.0, np.zeros(n_features, dtype=np.float32))
-            for n_clusters in (1, _FEW_CENTERS + 1):
-                centers = np.zeros((n_clusters, n_features), dtype=np.float32)
-                lead = framed_top_two(x, view, centers, np.zeros(n_clusters, np.float32))[2]
-                certified(lead, norms, 1.0, 1.0, 1.0)
-                task = Task(
-                    view,
-                    Tile(centers, np.zeros(n_clusters, np.float32)),
-                    np.arange(n_clusters, dtype=np.int32),
-                    norms,
-                    labels,
-                    (1.0,) * 7,
-                    None,
-                )
-                sweep(x, slice(0, 2), task, None)
+            x = np.ones((_LEAST_ROWS, n_features), dtype=dtype)
+            view = Frame(1.0, np.zeros(n_features, dtype=np.float32), 1.0, 1.0)
+            for n_clusters in (1, 48):
+                _warm_up_passes(x, view, n_clusters)
             grid = Grid.fit(np.ones(n_features), 1.0, None, 2, 2, dtype == np.float32)
+            labels = np.zeros(2, dtype=np.int32)
             move_rows(x, np.arange(2), labels, labels, ClusterSums(1, grid, False))
+
+
+def _warm_up_passes(x: np.ndarray, view: Frame, n_clusters: int) -> None:
+    """Passes over rows that are all alike: no path is sure of them, so that each is taken."""
+    tile = Tile(np.ones((n_clusters, x.shape[1]), np.float32), np.zeros(n_clusters, np.float32))
+    norms, labels = np.ones(len(x), dtype=np.float32), np.zeros(len(x), dtype=np.int32)
+    nearest(x, view, tile, norms, (1.0, 1.0, 1.0))
+    tile = Tile(tile.centers, tile.bias)
+    ids = np.arange(n_clusters, dtype=np.int32)
+    task = Task(view, tile, ids, norms, labels, (1.0,) * 7, None)
+    sweep(x, slice(0, len(x)), task, None)

@@ -12,7 +12,16 @@ import numpy as np
 from kmeans_xp.backends.jit import jit, score_jit, sum_jit
 from kmeans_xp.backends.numba_kernels import BLOCK, LOWEST, keep_products, score_block
 
-__all__ = ["direct_memory", "direct_sweep", "few_products", "frame_tile", "move", "tile_sweep"]
+__all__ = [
+    "direct_memory",
+    "direct_sweep",
+    "few_products",
+    "frame_tile",
+    "move",
+    "scratch",
+    "settle",
+    "tile_sweep",
+]
 
 
 # Rows of so few features are faster added one value at a time.
@@ -52,7 +61,7 @@ def _certify(state: Any, size: Any, terms: Any, sure: Any) -> None:
 
 @score_jit
 def _work() -> Any:
-    """Memory of `_settle`: norms, which are sure, labels before and now, which need a look."""
+    """Memory of `_label`: norms, which are sure, labels before and now, which need a look."""
     size, sure = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.bool_)
     before, now = np.zeros(BLOCK, np.int32), np.zeros(BLOCK, np.int32)
     return size, sure, before, now, np.zeros(BLOCK, np.bool_)
@@ -81,7 +90,7 @@ def _compare(state: Any, ids: Any, terms: Any, work: Any) -> None:
 
 
 @score_jit
-def _settle(state: Any, n: Any, at: Any, rows: Any, task: Any, out: Any, work: Any) -> None:
+def _label(state: Any, n: Any, at: Any, rows: Any, task: Any, out: Any, work: Any) -> None:
     """Label the certain rows of a block, list those that changed and those that are not certain."""
     ids, norms, terms, labels, up, low = task
     moved, old, left, counts = out
@@ -265,50 +274,55 @@ def direct_memory(width: int) -> int:
 
 
 @score_jit
+def settle(
+    x: Any, state: Any, n: Any, at: Any, rows: Any, task: Any, out: Any, sums: Any, work: Any
+) -> None:
+    """Label the certain rows of a block, list the others, and bring the sums up to date.
+
+    `task` are ids, norms, terms, labels and the two bounds (`records.Task`), or arrays of length 0
+    where there are none. `out` are lists of the rows that changed, of their labels before, and of
+    the rows that are left; how long the lists are; and the places in the first of rows that the
+    sums are owed. `work` is that of `scratch`.
+    """
+    moved, old, left, counts, owed = out
+    block, parts, rest = work
+    done = counts[0]
+    _label(state, n, at, rows, task, (moved, old, left, counts), block)
+    if counts[0] > done:
+        levels = (*sums, parts, rest)
+        counts[2] = _move(x, moved, old, done, counts[0], task[3], levels, owed, counts[2])
+
+
+@score_jit
+def scratch(n_features: Any) -> Any:
+    """Memory of `settle`."""
+    return _work(), np.empty((3, n_features), np.int64), np.empty(n_features)
+
+
+@score_jit
 def direct_sweep(
     x: Any,
     lo: Any,
     hi: Any,
     rows: Any,
-    scale: Any,
-    center: Any,
+    view: Any,
     centers: Any,
     bias: Any,
     memory: Any,
-    ids: Any,
-    norms: Any,
-    terms: Any,
-    labels: Any,
-    up: Any,
-    low: Any,
-    moved: Any,
-    old: Any,
-    left: Any,
-    counts: Any,
-    unit: Any,
-    step: Any,
-    depth: Any,
-    s0: Any,
-    s1: Any,
-    s2: Any,
-    sizes: Any,
-    owed: Any,
+    task: Any,
+    out: Any,
+    sums: Any,
 ) -> None:
-    """Assign rows lo..hi (of x, or of the list `rows`) of few features; see `direct_memory`.
+    """Assign rows lo..hi (of x, or of the list `rows`) of few features.
 
-    The sums of those that change are brought up to date, but for the places in `moved` that are
-    listed in `owed`. `terms` are slope, offset and limit of the certificate, then those of the
-    bounds `up` and `low`.
+    See `direct_memory`, and `settle` for what is told and answered; `view` is scale and centre.
     """
-    width = centers.shape[1]
+    (scale, center), width = view, centers.shape[1]
     block = memory[: width * BLOCK]
     block[:] = np.float32(0)
     partial = memory[width * BLOCK + 128 :][: 4 * BLOCK]
     state = memory[(width + 4) * BLOCK + 192 :][: 3 * BLOCK]
-    task, out, work = (ids, norms, terms, labels, up, low), (moved, old, left, counts), _work()
-    parts, rest = np.empty((3, x.shape[1]), np.int64), np.empty(x.shape[1])
-    sums = unit, step, depth, s0, s1, s2, sizes, parts, rest
-    done = 0
+    work = scratch(x.shape[1])
     for at in range(lo, hi, BLOCK):
         n = min(BLOCK, hi - at)
         if len(rows):
@@ -317,10 +331,7 @@ def direct_sweep(
             _turn(x[at : at + n], scale, center, block)
         _reset(state)
         score_block(block, centers, bias, partial, state)
-        _settle(state, n, at, rows, task, out, work)
-        if counts[0] > done:
-            counts[2] = _move(x, moved, old, done, counts[0], labels, sums, owed, counts[2])
-            done = counts[0]
+        settle(x, state, n, at, rows, task, out, sums, work)
 
 
 @score_jit
@@ -331,36 +342,15 @@ def tile_sweep(
     n: Any,
     rows: Any,
     bias: Any,
-    ids: Any,
-    norms: Any,
-    terms: Any,
-    labels: Any,
-    up: Any,
-    low: Any,
-    moved: Any,
-    old: Any,
-    left: Any,
-    counts: Any,
-    unit: Any,
-    step: Any,
-    depth: Any,
-    s0: Any,
-    s1: Any,
-    s2: Any,
-    sizes: Any,
-    owed: Any,
+    task: Any,
+    out: Any,
+    sums: Any,
 ) -> None:
     """Assign n rows whose products with all centroids are there, shape (K, n or more)."""
     state = np.empty(3 * BLOCK, np.float32)
     _reset(state)
     keep_products(products, bias, state)
-    task, out = (ids, norms, terms, labels, up, low), (moved, old, left, counts)
-    done = counts[0]
-    _settle(state, n, at, rows, task, out, _work())
-    if counts[0] > done:
-        parts, rest = np.empty((3, x.shape[1]), np.int64), np.empty(x.shape[1])
-        sums = unit, step, depth, s0, s1, s2, sizes, parts, rest
-        counts[2] = _move(x, moved, old, done, counts[0], labels, sums, owed, counts[2])
+    settle(x, state, n, at, rows, task, out, sums, scratch(x.shape[1]))
 
 
 @sum_jit

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +20,26 @@ class Frame:
         A power of two.
     center : ndarray of float32, shape (D,)
         In scaled units.
+    norm, largest : float
+        Norm of nearly all rows at most, as framed, and magnitude of their values; 0 if not known.
     """
 
     scale: float
     center: np.ndarray
+    norm: float = 0.0
+    largest: float = 0.0
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Centroids ready for the fast pass: float32, scaled and centred, and the bias −|c|²/2."""
+    """Centroids ready for the fast pass: float32, scaled and centred, and the bias −|c|²/2.
+
+    Backends keep in `derived` what they make of them.
+    """
 
     centers: np.ndarray
     bias: np.ndarray
+    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

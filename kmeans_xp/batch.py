@@ -78,7 +78,7 @@ def kmeans_batch(
     out = _Out(problems, clusters)
     seeds = None if not named else batch_seeds(random_state, len(problems))
     compiled = not named or (isinstance(init, str) and init in ("k-means++", "random"))
-    solver = tiny_solver(problems.x) if tiny and problems.w is None and compiled else None
+    solver = tiny_solver(problems.x) if tiny and compiled else None
     left = np.arange(len(problems))
     if solver is not None:
         left = _fit_tiny(solver, problems, clusters, settings, seeds, out)
@@ -182,8 +182,10 @@ def _fit_tiny(
             else:
                 words = seeds.words(which, n_words)
             rows, first = problems.flat(lo, hi)
+            w = None if problems.w is None else problems.block(lo, hi, problems.w).reshape(-1)
             centroids, *found = solver.fit(
                 rows,
+                w,
                 first[which - lo],
                 problems.sizes[which],
                 clusters[which],

@@ -58,8 +58,8 @@ def fit_one(
     w = check_weights(sample_weight, x)
     target = check_labels_out(watchers.labels_out, int(x.shape[0]))
     words = functools.cache(lambda: Words(settings.random_state))  # once all is checked
-    if w is None and not watchers.anyone:
-        fitted = _fit_tiny(x, start, words, settings)
+    if not watchers.anyone:
+        fitted = _fit_tiny(x, w, start, words, settings)
         if fitted is not None:
             return fitted
     with LabelSink(target, int(x.shape[0])) as sink, pass_bars(x, watchers.progress):
@@ -88,7 +88,7 @@ def fit_one(
 
 
 def _fit_tiny(
-    x: Any, start: Start, words: Callable[[], Words], settings: Settings
+    x: Any, w: np.ndarray | None, start: Start, words: Callable[[], Words], settings: Settings
 ) -> KMeansResult | None:
     """Fit in one compiled call; None if that does not suit the problem, or cannot decide it.
 
@@ -103,7 +103,7 @@ def _fit_tiny(
     k, n_starts = start.n_clusters, int(settings.n_init)
     first = start.init if start.given is None else start.given
     drawn = words().copy().words(most_words(k, n_starts))
-    fitted = solver.fit_one(x, k, first, drawn, n_starts, settings.max_iter, settings.tol)
+    fitted = solver.fit_one(x, k, first, drawn, n_starts, settings.max_iter, settings.tol, w)
     if fitted is None:
         return None
     labels, centroids, cost, n_iter, converged = fitted

@@ -125,13 +125,73 @@ def test_padded_and_flat_rows_agree(compiled):
     assert np.array_equal(predict(padded, one.centroids, lengths=lengths), one.labels)
 
 
+def weights(kind, shape):
+    """Whole numbers and zeros, numbers of either precision, one that no sum holds, ten decades."""
+    rng = np.random.default_rng(1)
+    if kind == "whole":
+        return rng.integers(0, 3, size=shape).astype(np.float32)
+    if kind == "equal":
+        return np.full(shape, 0.1)
+    if kind == "decades":
+        return 10.0 ** rng.uniform(-10, 0, size=shape) * (rng.random(shape) < 0.7)
+    return rng.random(shape, dtype=kind)
+
+
 @numba
-def test_weights(compiled):
-    x = data()
-    w = np.random.default_rng(1).integers(0, 3, size=x.shape[:2]).astype(np.float32)
-    result = kmeans(x, 3, sample_weight=w, random_state=4)
-    for b, seed in enumerate(seeds(4, 6)):
-        same(result[b], kmeans(x[b], 3, sample_weight=w[b], random_state=seed, algorithm="lloyd"))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighing", ["whole", "float32", "float64", "equal", "decades"])
+@pytest.mark.parametrize("init", ["k-means++", "random"])
+def test_weights(compiled, kind, weighing, init):
+    for dtype in (np.float32, np.float64):
+        x = data(kind, dtype=dtype)
+        w = weights(weighing, x.shape[:2])
+        result = kmeans(x, 4, init=init, n_init=2, sample_weight=w, random_state=4)
+        for b, seed in enumerate(seeds(4, 6)):
+            options = {"init": init, "n_init": 2, "random_state": seed, "algorithm": "lloyd"}
+            same(result[b], kmeans(x[b], 4, sample_weight=w[b], **options))
+
+
+@pytest.mark.parametrize("weighing", ["whole", "float32", "float64", "equal", "decades"])
+@pytest.mark.filterwarnings("ignore::kmeans_xp.ConvergenceWarning")
+def test_kernels_fit_weighted_problems(weighing, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = data(shape=(8, 300, 5), seed=2)
+    w = weights(weighing, x.shape[:2])
+    far = x[:, :6] + np.float32([0, 0, 50, 0, 50, 0])[:, None]  # two find no row
+    inits = {"k-means++": "k-means++", "random": "random", "given": far}
+    monkeypatch.setattr(single, "open_blocks", lambda *a: pytest.fail("the loop ran"))
+    found = {
+        name: kmeans(x, 6, init=init, n_init=1, sample_weight=w, random_state=0)
+        for name, init in inits.items()
+    }
+    one = kmeans(x[0], 6, n_init=1, sample_weight=w[0], random_state=0)
+    monkeypatch.undo()
+    same(one, kmeans(x[0], 6, n_init=1, sample_weight=w[0], random_state=0, algorithm="lloyd"))
+    for name, init in inits.items():
+        for b, seed in enumerate(seeds(0, 8)):
+            start = init if isinstance(init, str) else init[b]
+            options = {"sample_weight": w[b], "random_state": seed, "algorithm": "lloyd"}
+            same(found[name][b], kmeans(x[b], 6, init=start, n_init=1, **options))
+
+
+def test_weights_of_ragged_problems_are_checked_where_they_count():
+    x, lengths = data(), np.array([40, 7, 1, 23, 40, 12])
+    w = np.ones((6, 40))
+    w[1, 7:] = np.nan  # padding
+    flat = np.concatenate([x[b, :n] for b, n in enumerate(lengths)])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    one = kmeans(x, 1, lengths=lengths, sample_weight=w)
+    two = kmeans(flat, 1, offsets=offsets, sample_weight=np.ones(len(flat)))
+    assert one.inertia.tobytes() == two.inertia.tobytes()
+    for bad, words in ((np.inf, "problem 3: .* must be finite"), (0, "problem 2: .* positive")):
+        w = np.ones((6, 40))
+        w[3 if bad else 2, 0] = bad
+        with pytest.raises(ValueError, match=words):
+            kmeans(x, 1, lengths=lengths, sample_weight=w)
+        flat_w = np.concatenate([w[b, :n] for b, n in enumerate(lengths)])
+        with pytest.raises(ValueError, match=words):
+            kmeans(flat, 1, offsets=offsets, sample_weight=flat_w)
 
 
 @numba
@@ -201,7 +261,7 @@ def test_kernels_decide_most_problems(monkeypatch):
     assert solver.suits(sizes, 4).all()
     labels = np.full(50 * 64, -1, dtype=np.int32)
     _, _, n_iter, _, used = solver.fit(
-        x.reshape(-1, 4), np.arange(50) * 64, sizes, np.full(50, 4), x[:, :4],
+        x.reshape(-1, 4), None, np.arange(50) * 64, sizes, np.full(50, 4), x[:, :4],
         np.zeros((1, 1), np.uint64), 1, 300, 1e-4, np.dtype(np.float32), labels,
     )  # fmt: skip
     assert (n_iter > 0).all() and (used == 4).all() and (labels >= 0).all()

@@ -16,8 +16,9 @@ from numba.np.numpy_support import as_dtype
 from kmeans_xp.backends.jit import copied, frozen, inlined, jit
 from kmeans_xp.backends.numba_batch_loop import lloyd, slack_of
 from kmeans_xp.backends.numba_batch_nearest import BLOCK, assign, forget, memory, padded
-from kmeans_xp.backends.numba_batch_start import drawn_rows, plus_plus
+from kmeans_xp.backends.numba_batch_start import drawn_rows, plus_plus, weighted_rows
 from kmeans_xp.backends.numba_batch_sums import LEVELS, units
+from kmeans_xp.backends.numba_batch_weights import weighted_totals
 from kmeans_xp.backends.numba_distances import mean_variance, spread, transposed, within_range
 
 __all__ = [
@@ -45,7 +46,7 @@ def _records(x: Any, n_rows: int, n_clusters: int, seeding: bool) -> Any:
     """Memory for problems of up to so many rows like x and clusters, as `lloyd` names it."""
     d = x.shape[1]
     return (
-        np.empty(LEVELS * (n_clusters + 1) * d, np.int64),
+        np.empty(LEVELS * (n_clusters + 1) * (d + 1), np.int64),
         np.empty(n_clusters + 1, np.int64),
         np.zeros(n_clusters + 1, np.bool_),
         np.empty((n_clusters, d)),
@@ -54,7 +55,7 @@ def _records(x: Any, n_rows: int, n_clusters: int, seeding: bool) -> Any:
         np.empty(n_rows),
         np.empty((3, max(BLOCK, d))),
         np.empty((4, n_rows if seeding else 0)),
-        np.empty((3, d)),
+        np.empty((3, d + 1)),
         np.empty((n_clusters, d)),
         np.empty(n_rows, np.int32),
         np.empty(padded(d) * n_rows, x.dtype),
@@ -69,19 +70,23 @@ def _started(
     place: int,
     x: Any,
     turned: Any,
+    w: Any,
     narrow: bool,
     c: Any,
     p: Any,
+    rows: Any,
 ) -> int:
     """Put the first centroids into c; the place after the words that were used, -1 for failure."""
     if start == GIVEN:
         for k in range(len(c)):
             copied(given[k], c[k])
         return place if within_range(c, narrow) else -1
-    if start == RANDOM:
-        place = drawn_rows(x, words, place, c)
+    if start == PLUS_PLUS:
+        place = plus_plus(x, turned, w, words, place, c, p)
+    elif len(w):
+        place = weighted_rows(x, w, words, place, c, p[0, : len(w)], rows)
     else:
-        place = plus_plus(x, turned, words, place, c, p)
+        place = drawn_rows(x, words, place, c)
     c += 0.0  # every zero is +0
     return place
 
@@ -95,9 +100,27 @@ def _distinct(labels: Any, seen: Any) -> int:
     return int(np.count_nonzero(seen))
 
 
+@jit
+def _grid(x: Any, w: Any, numbers: Any) -> Any:
+    """What brings features to units of sums and back, and the step between levels.
+
+    `numbers` has Σ|x| in its first row, and room; the step is 0 for weights that are not taken.
+    """
+    n, d = x.shape
+    if len(w) == 0:
+        step = units(numbers[0, :d], n, numbers[1, :d], numbers[2, :d])
+    elif weighted_totals(x, w, numbers[0]):
+        step = units(numbers[0], n, numbers[1], numbers[2])
+        numbers[2, :d] *= numbers[1, d]  # means are quotients of sums
+    else:
+        step = 0.0
+    return numbers[1], numbers[2], step
+
+
 @inlined
 def _best(
     x: Any,
+    w: Any,
     k: int,
     start: int,
     given: Any,
@@ -119,22 +142,28 @@ def _best(
     turned = records[12][: padded(d) * n].reshape(padded(d), n)
     transposed(x, turned)
     values, numbers = turned[:d], records[9]
-    if not spread(values, numbers[0]):
+    if not spread(values, numbers[0, :d]):
         return 0.0, -1, False, 0
-    grid = numbers[1], numbers[2], units(numbers[0], n, numbers[1], numbers[2])
     limit = (0.0, 0.0)
     if tol > 0:
         low, high = mean_variance(values, numbers[0])
         limit = (low * tol * (1 - 2.0**-50), high * tol * (1 + 2.0**-50))
+    grid = _grid(x, w, numbers)
+    if grid[2] == 0:
+        return 0.0, -1, False, 0
     c, trial = records[10][:k], records[11][:n]
     place: Any = np.int64(0)
     count: Any = np.int64(-1)
     best, done = 0.0, False
     for index in range(n_init):
-        place = _started(start, given, words, place, x, turned, narrow, c, records[8])
+        place = _started(
+            start, given, words, place, x, turned, w, narrow, c, records[8], records[5]
+        )
         if place < 0:
             return 0.0, -1, False, 0
-        cost, last, end = lloyd(x, turned, c, grid, limit, max_iter, narrow, trial, work, records)
+        cost, last, end = lloyd(
+            x, turned, w, c, grid, limit, max_iter, narrow, trial, work, records
+        )
         if last < 0:
             return 0.0, -1, False, 0
         if index == 0 or cost < best:
@@ -148,6 +177,7 @@ def _best(
 @jit
 def solve(
     x: Any,
+    w: Any,
     first: Any,
     sizes: Any,
     n_clusters: Any,
@@ -173,6 +203,8 @@ def solve(
     ----------
     x : array of float32 or float64, shape (M, D)
         Rows of all problems, finite.
+    w : array of float64, shape (M,) or (0,)
+        Their weights, or none.
     first, sizes, n_clusters : array of int64, shape (B,)
         First row, number of rows and number of clusters of each problem.
     start : int
@@ -197,11 +229,12 @@ def solve(
     for b in range(lo, hi):
         most, most_clusters = max(most, sizes[b]), max(most_clusters, n_clusters[b])
     work = memory(x, most, most_clusters)
-    records = _records(x, most, most_clusters, start == PLUS_PLUS)
+    records = _records(x, most, most_clusters, start != GIVEN)
     for b in range(lo, hi):
         begin, end = first[b], first[b] + sizes[b]
         inertia[b], n_iter[b], converged[b], used[b] = _best(
             x[begin:end],
+            w[begin:end],
             n_clusters[b],
             start,
             given[b if start == GIVEN else 0],
@@ -263,7 +296,7 @@ def warmup() -> None:
     """Compile all kernels, or load them from the cache, so that no later call has to."""
     first, sizes, clusters = np.zeros(1, np.int64), np.full(1, 2), np.ones(1, np.int64)
     words = np.zeros((1, 8), np.uint64)
-    given = np.zeros((1, 1, 1))
+    given, w = np.zeros((1, 1, 1)), np.empty(0)
     labels, decided = np.empty(2, np.int32), np.empty(1, bool)
     numbers = np.zeros(1, np.int64), np.zeros(1, np.int64)
     out = np.zeros(1), numbers[0], np.zeros(1, bool), numbers[1]
@@ -272,6 +305,7 @@ def warmup() -> None:
         x, narrow = frozen(np.ones((2, 1), dtype)), dtype == np.float32
         solve(
             x,
+            w,
             first,
             sizes,
             clusters,

@@ -9,6 +9,7 @@ import numpy as np
 from kmeans_xp.backends.jit import copied, inlined, jit
 from kmeans_xp.backends.numba_batch_nearest import BLOCK, assign, drifts, forget
 from kmeans_xp.backends.numba_batch_sums import LEVELS, carry, means, move
+from kmeans_xp.backends.numba_batch_weights import carry_weighted, move_weighted
 from kmeans_xp.backends.numba_exact import fma, rn12, rounded, square_distance, two_sum
 
 __all__ = ["lloyd", "slack_of"]
@@ -26,12 +27,15 @@ def slack_of(n_features: int, narrow: bool) -> float:
 
 
 @jit
-def _potentials(x: Any, c: Any, labels: Any, p: Any) -> bool:
-    """rn12 of the squared distance of every row to its own centroid; False if one cannot be
-    told.
+def _potentials(x: Any, w: Any, c: Any, labels: Any, p: Any) -> bool:
+    """rn12 of the squared distance of every row to its own centroid, 0 for rows that do not weigh;
+    False if one cannot be told.
     """
     slack = (c.shape[1] + 8) * 2.0**-52
     for r in range(len(x)):
+        if len(w) and w[r] == 0:
+            p[r] = 0
+            continue
         k, value = np.uintp(labels[r]), 0.0
         for j in range(c.shape[1]):
             value += (x[r, j] - c[k, j]) ** 2
@@ -48,12 +52,12 @@ def _potentials(x: Any, c: Any, labels: Any, p: Any) -> bool:
 
 
 @jit
-def _relocate(x: Any, c: Any, labels: Any, counts: Any, p: Any, rows: Any) -> int:
+def _relocate(x: Any, w: Any, c: Any, labels: Any, counts: Any, p: Any, rows: Any) -> int:
     """Find a row for every empty cluster; how many are found, or -1 if that cannot be told.
 
     `rows` has the row of each cluster, -1 for none.
     """
-    if not _potentials(x, c, labels, p):
+    if not _potentials(x, w, c, labels, p):
         return -1
     moved = 0
     for k in range(len(c)):
@@ -68,7 +72,15 @@ def _relocate(x: Any, c: Any, labels: Any, counts: Any, p: Any, rows: Any) -> in
 
 @jit
 def _lend(
-    x: Any, labels: Any, rows: Any, back: bool, scale: Any, step: float, sums: Any, clusters: Any
+    x: Any,
+    w: Any,
+    labels: Any,
+    rows: Any,
+    back: bool,
+    scale: Any,
+    step: float,
+    sums: Any,
+    clusters: Any,
 ) -> bool:
     """Take rows from their clusters to the empty ones that they were found for, or back."""
     counts, touched = clusters
@@ -81,7 +93,10 @@ def _lend(
         counts[source] -= 1
         counts[target] += 1
         touched[source] = touched[target] = True
-        if not carry(x, row, source, target, scale, step, sums):
+        if len(w):
+            if not carry_weighted(x, w, row, source, target, scale, step, sums):
+                return False
+        elif not carry(x, row, source, target, scale, step, sums):
             return False
     return True
 
@@ -89,6 +104,7 @@ def _lend(
 @jit
 def _update(
     x: Any,
+    w: Any,
     c: Any,
     labels: Any,
     grid: Any,
@@ -103,11 +119,11 @@ def _update(
     rows, p = scratch
     lent: Any = np.int64(0)
     if np.any(counts[:-1] == 0):
-        lent = _relocate(x, c, labels, counts, p[: len(x)], rows)
+        lent = _relocate(x, w, c, labels, counts, p[: len(x)], rows)
         if lent < 0:
             return -1
     for again in (False, True):
-        if lent and not _lend(x, labels, rows, again, scale, step, sums, clusters):
+        if lent and not _lend(x, w, labels, rows, again, scale, step, sums, clusters):
             return -1
         if not again and not means(sums, counts, touched, back, step, narrow, c):
             return -1
@@ -144,6 +160,22 @@ def _by_rows(x: Any, c: Any, labels: Any, lo: int, hi: int, high: Any, low: Any)
 
 
 @jit
+def _by_weighted_rows(
+    x: Any, w: Any, c: Any, labels: Any, lo: int, hi: int, high: Any, low: Any
+) -> None:
+    """Add w·(x − c_label)² of some rows, feature by feature, to pairs."""
+    for r in range(lo, hi):
+        k, weight = np.uintp(labels[r]), w[r]
+        for j in range(x.shape[1]):
+            d, e = two_sum(np.float64(x[r, j]), -c[k, j])
+            square = d * d
+            more = fma(d, d, -square) + (2 * d * e + e * e)
+            product = weight * square
+            high[j], error = two_sum(high[j], product)
+            low[j] += error + (fma(weight, square, -product) + weight * more)
+
+
+@jit
 def _by_features(turned: Any, lo: int, c: Any, labels: Any, work: Any) -> None:
     """Add Σ_j (x − c_label)² of rows from `lo` to pairs, one a row."""
     high, low, point = work[0], work[1], work[2]
@@ -170,8 +202,8 @@ def _fold(high: Any, low: Any) -> None:
 
 
 @jit
-def _inertia(x: Any, turned: Any, c: Any, labels: Any, work: Any) -> tuple[float, bool]:
-    """Σ |x − c_label|² rounded once; says whether that is certain."""
+def _inertia(x: Any, turned: Any, w: Any, c: Any, labels: Any, work: Any) -> tuple[float, bool]:
+    """Σ w|x − c_label|² rounded once; says whether that is certain."""
     n, lanes = len(x), max(c.shape[1], _LANES)
     high, low = work[0], work[1]
     total, rest = 0.0, 0.0
@@ -179,7 +211,9 @@ def _inertia(x: Any, turned: Any, c: Any, labels: Any, work: Any) -> tuple[float
         hi = min(lo + BLOCK, n)
         high[:] = 0
         low[:] = 0
-        if c.shape[1] >= _LANES:
+        if len(w):
+            _by_weighted_rows(x, w, c, labels, lo, hi, high, low)
+        elif c.shape[1] >= _LANES:
             _by_rows(x, c, labels, lo, hi, high, low)
         else:
             _by_features(turned, lo, c, labels[lo:hi], work)
@@ -197,6 +231,7 @@ def _inertia(x: Any, turned: Any, c: Any, labels: Any, work: Any) -> tuple[float
 def lloyd(
     x: Any,
     turned: Any,
+    w: Any,
     c: Any,
     grid: Any,
     limit: tuple[float, float],
@@ -215,6 +250,8 @@ def lloyd(
     x : array, shape (n, D)
     turned : array, shape (P, n)
         Its features, padded.
+    w : array of float64, shape (n,) or (0,)
+        Weights, or none.
     c : array of float64, shape (K, D)
     grid : tuple
         What brings features to units and back, and the step between levels.
@@ -231,7 +268,8 @@ def lloyd(
         Sums, counts, touched, old centroids, new labels, rows and numbers to work with.
     """
     k, d = c.shape
-    sums = memory[0][: LEVELS * (k + 1) * d].reshape(LEVELS, k + 1, d)
+    width = d + 1 if len(w) else d
+    sums = memory[0][: LEVELS * (k + 1) * width].reshape(LEVELS, k + 1, width)
     counts, touched = memory[1][: k + 1], memory[2][: k + 1]
     old, new, scratch = memory[3][:k], memory[4][: len(x)], (memory[5], memory[6])
     clusters = counts, touched
@@ -250,12 +288,15 @@ def lloyd(
             copied(new, labels)
             break
         iteration += 1
-        changed = move(x, new, labels, grid[0], grid[2], sums, counts, touched)
+        if len(w):
+            changed = move_weighted(x, w, new, labels, grid[0], grid[2], sums, counts, touched)
+        else:
+            changed = move(x, new, labels, grid[0], grid[2], sums, counts, touched)
         for i in range(k):
             copied(c[i], old[i])
         lent = -1
         if changed >= 0:
-            lent = _update(x, c, labels, grid, sums, clusters, narrow, scratch)
+            lent = _update(x, w, c, labels, grid, sums, clusters, narrow, scratch)
         if lent < 0:
             return 0.0, -1, False
         shift = drifts(c, old, work)
@@ -266,5 +307,5 @@ def lloyd(
         over = converged or iteration >= max_iter
         if over and shift == 0:
             break
-    cost, certain = _inertia(x, turned, c, labels, memory[7])
+    cost, certain = _inertia(x, turned, w, c, labels, memory[7])
     return cost, iteration if certain else -1, converged

@@ -9,9 +9,9 @@ import numpy as np
 
 from kmeans_xp.backends.jit import copied, jit
 from kmeans_xp.backends.numba_distances import distances
-from kmeans_xp.backends.numba_exact import rn12, square_distance
+from kmeans_xp.backends.numba_exact import fma, rn12, square_distance
 
-__all__ = ["drawn_rows", "plus_plus"]
+__all__ = ["drawn_rows", "plus_plus", "weighted_rows"]
 
 
 @jit
@@ -46,12 +46,37 @@ def drawn_rows(x: Any, words: Any, place: int, c: Any) -> int:
 
 
 @jit
-def _potentials(x: Any, turned: Any, c: Any, k: int, old: Any, d: Any, out: Any) -> bool:
-    """rn12 of the squared distance to centroid k, at most `old`; False if it cannot be told."""
+def weighted_rows(x: Any, w: Any, words: Any, place: int, c: Any, q: Any, rows: Any) -> int:
+    """`drawn_rows` in proportion to weights; q has room for the rows, `rows` for those drawn."""
+    scale, total = 2.0 ** (31 - math.frexp(w.max())[1]), np.int64(0)
+    for r in range(len(w)):
+        q[r] = math.floor(w[r] * scale)
+        total += np.int64(q[r])
+    for k in range(len(c)):
+        if total == 0:  # those that are left count equally
+            q[:] = 1.0
+            for i in range(k):
+                q[rows[i]] = 0.0
+            total += len(w) - k
+        row = _draw(q, 1.0, _scaled(words[place], total))
+        place += 1
+        total -= np.int64(q[row])
+        q[row] = 0.0
+        rows[k] = row
+        copied(x[row], c[k])
+    return place
+
+
+@jit
+def _potentials(x: Any, turned: Any, w: Any, c: Any, k: int, old: Any, d: Any, out: Any) -> bool:
+    """rn12 of the weighted squared distance to centroid k, at most `old`; False if it cannot be
+    told.
+    """
     slack = (c.shape[1] + 8) * 2.0**-52
     distances(turned, c, k, d)
     for r in range(len(x)):
-        value = d[r]
+        weight = w[r] if len(w) else 1.0
+        value = d[r] * weight
         low, high = rn12(value * (1 - slack)), rn12(value * (1 + slack))
         if value == 0:
             low = high = 0.0
@@ -60,9 +85,10 @@ def _potentials(x: Any, turned: Any, c: Any, k: int, old: Any, d: Any, out: Any)
             continue
         if low != high:
             exact = square_distance(x, r, c, k)
-            if not exact[2] or exact[1] != 0:
+            value = exact[0] * weight
+            if not exact[2] or exact[1] != 0 or fma(exact[0], weight, -value) != 0:
                 return False
-            low = rn12(exact[0])
+            low = rn12(value)
         out[r] = min(old[r], low)
     return True
 
@@ -88,7 +114,7 @@ def _total(p: Any, scale: float) -> int:
 
 
 @jit
-def plus_plus(x: Any, turned: Any, words: Any, place: int, c: Any, work: Any) -> int:
+def plus_plus(x: Any, turned: Any, w: Any, words: Any, place: int, c: Any, work: Any) -> int:
     """Greedy k-means++; the place after the words that were used, -1 if it cannot be told.
 
     `turned` has the features of x as rows; `work` has four rows of at least N values.
@@ -98,6 +124,10 @@ def plus_plus(x: Any, turned: Any, words: Any, place: int, c: Any, work: Any) ->
     best_p, trial_p = work[2, :n], work[3, :n]
     trials = 2 + int(math.log(len(c)))
     p[:] = np.inf
+    first, whole = 1.0, np.int64(0)
+    if len(w):
+        first = 2.0 ** (31 - math.frexp(w.max())[1])
+        whole = _total(w, first)
     for k in range(len(c)):
         largest = 0.0 if k == 0 else p.max()
         scale, total = 2.0 ** (31 - math.frexp(largest)[1]), np.int64(0)
@@ -105,12 +135,15 @@ def plus_plus(x: Any, turned: Any, words: Any, place: int, c: Any, work: Any) ->
             total = _total(p, scale)
         best_row, best_cost = np.int64(-1), np.int64(0)
         for _ in range(trials if largest > 0 else 1):
-            row = _scaled(words[place], n << 30) >> 30  # the first, or all coincide with centres
             if largest > 0:
                 row = _draw(p, scale, _scaled(words[place], total))
+            elif len(w):  # the first, or all that weigh coincide with centres
+                row = _draw(w, first, _scaled(words[place], whole))
+            else:
+                row = _scaled(words[place], n << 30) >> 30
             place += 1
             copied(x[row], c[k])
-            if len(c) > 1 and not _potentials(x, turned, c, k, p, d, trial_p):
+            if len(c) > 1 and not _potentials(x, turned, w, c, k, p, d, trial_p):
                 return -1
             cost = np.int64(0)
             if largest > 0:

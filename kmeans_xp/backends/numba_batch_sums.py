@@ -108,8 +108,13 @@ def move(
 
 
 @jit
-def _quick_means(sums: Any, k: int, step: float, count: float, back: Any, c: Any) -> bool:
-    """Means of a cluster in float64, rounded to float32; False if a rounding is not certain."""
+def _quick_means(
+    sums: Any, k: int, step: float, count: float, sure: bool, back: Any, c: Any
+) -> bool:
+    """Means of a cluster in float64, rounded to float32; False if a rounding is not certain.
+
+    `count` is exact where that is `sure`, else rounded.
+    """
     open_values, slack = 0, 2.0**-49 / count
     unit = 1 / step
     for j in range(c.shape[1]):
@@ -122,7 +127,7 @@ def _quick_means(sums: Any, k: int, step: float, count: float, back: Any, c: Any
         mean = np.float32(value)
         out = np.float64(mean) * back[j]
         same = (np.float32(value - off) == mean) & (np.float32(value + off) == mean)
-        exact = (second == 0) & (third == 0) & (np.int64(first) == sums[0, k, j])
+        exact = sure & (second == 0) & (third == 0) & (np.int64(first) == sums[0, k, j])
         exact &= fma(value, count, -first) == 0  # then the one rounding is that to float32
         normal = (abs(value) > 2.0**-100) & (abs(out) > 2.0**-120)
         open_values += not (((same | exact) & normal) | (size == 0))
@@ -131,8 +136,8 @@ def _quick_means(sums: Any, k: int, step: float, count: float, back: Any, c: Any
 
 
 @jit
-def _mean(sums: Any, k: int, j: int, step: float, count: float, narrow: bool) -> Any:
-    """Mean of a feature of a cluster in units of the first level, and whether it is certain."""
+def _pair(sums: Any, k: int, j: int, step: float) -> tuple[float, float, float]:
+    """Sum of a feature of a cluster in units of the first level: a pair, and what it may lack."""
     high, low, lost, unit = 0.0, 0.0, 0.0, 1.0
     for level in range(LEVELS):
         whole = sums[level, k, j]
@@ -143,9 +148,35 @@ def _mean(sums: Any, k: int, j: int, step: float, count: float, narrow: bool) ->
             lost += abs(error)
         unit /= step
     high, low = two_sum(high, low)
-    near, rest, error = quotient(high, low, 0.0, count)
+    return high, low, lost
+
+
+@jit
+def _is_quotient(value: float, high: float, low: float, count: tuple[float, float]) -> bool:
+    """Whether value times the pair `count` surely is high + low, which it nearly is."""
+    first, second = value * count[0], value * count[1]
+    left, e0 = two_sum(high, -first)
+    left, e1 = two_sum(left, -fma(value, count[0], -first))
+    left, e2 = two_sum(left, low)
+    left, e3 = two_sum(left, -second)
+    inexact = (e0 != 0) | (e1 != 0) | (e2 != 0) | (e3 != 0)
+    return left == 0 and not inexact and fma(value, count[1], -second) == 0
+
+
+@jit
+def _mean(
+    sums: Any, k: int, j: int, step: float, count: tuple[float, float], narrow: bool
+) -> tuple[float, bool]:
+    """Mean of a feature of a cluster in units of the first level, and whether it is certain."""
+    high, low, lost = _pair(sums, k, j, step)
+    near, rest, error = quotient(high, low, 0.0, count[0])
+    if count[1] != 0:
+        rest -= near * (count[1] / count[0])
+        error += 2.0**-100 * abs(near)
+        if lost == 0 and _is_quotient(near + rest, high, low, count):
+            near, rest, error = near + rest, 0.0, 0.0
     if lost != 0:  # it may be too small to move the sums that `rounded` forms: they round, too
-        error += 2 * lost / count + 2.0**-52 * abs(rest)
+        error += 2 * lost / count[0] + 2.0**-52 * abs(rest)
     value, certain = rounded(near, rest, error, narrow)
     return value, certain and ((high == 0 and lost == 0) or abs(value) > 2.0**-100)
 
@@ -155,18 +186,24 @@ def means(
     sums: Any, counts: Any, touched: Any, back: Any, step: float, narrow: bool, c: Any
 ) -> bool:
     """Correctly rounded means of the clusters that were touched; False if a rounding cannot be
-    told. A cluster without rows keeps its centroid.
+    told. A cluster without rows that weigh keeps its centroid.
     """
-    smallest = 2.0**-120 if narrow else 2.0**-400
+    smallest, weighted = 2.0**-120 if narrow else 2.0**-400, sums.shape[2] > c.shape[1]
     for k in range(len(c)):
         if not touched[k]:
             continue
         touched[k] = False
-        count = np.float64(counts[k])
-        if count == 0 or (narrow and _quick_means(sums, k, step, count, back, c)):
+        if counts[k] == 0:
+            continue
+        count, rest, lost = np.float64(counts[k]), 0.0, 0.0
+        if weighted:
+            count, rest, lost = _pair(sums, k, c.shape[1], step)
+        if lost != 0:
+            return False
+        if narrow and _quick_means(sums, k, step, count, rest == 0, back, c):
             continue
         for j in range(c.shape[1]):
-            value, certain = _mean(sums, k, j, step, count, narrow)
+            value, certain = _mean(sums, k, j, step, (count, rest), narrow)
             value *= back[j]
             if not certain or (value != 0 and abs(value) < smallest):
                 return False

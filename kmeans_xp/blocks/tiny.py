@@ -88,6 +88,7 @@ class TinySolver:
     def fit(
         self,
         rows: np.ndarray,
+        w: np.ndarray | None,
         first: np.ndarray,
         sizes: np.ndarray,
         clusters: np.ndarray,
@@ -104,6 +105,8 @@ class TinySolver:
         Parameters
         ----------
         rows : ndarray, shape (M, D)
+        w : ndarray, shape (M,), or None
+            Weights of the rows.
         first, sizes, clusters : ndarray of int64, shape (B,)
             First row, rows and clusters of each problem.
         start : ndarray of shape (B, K, D), or name
@@ -122,10 +125,11 @@ class TinySolver:
         code = codes[start] if isinstance(start, str) else module.GIVEN
         given = np.zeros((1, 1, 1)) if isinstance(start, str) else start.astype(np.float64)
         rows = self._readable(rows, dtype)
+        weights = np.empty(0) if w is None else np.ascontiguousarray(w, dtype=np.float64)
         centroids = np.zeros((count, int(clusters.max()), rows.shape[1]), dtype=dtype)
         inertia, converged = np.zeros(count), np.zeros(count, dtype=bool)
         n_iter, used = np.empty((2, count), dtype=np.int64)
-        problems = rows, first, sizes, clusters, code, given, words
+        problems = rows, weights, first, sizes, clusters, code, given, words
         settings = n_init, max_iter, tol, dtype == np.float32
 
         def run(lo: int, hi: int) -> None:
@@ -144,6 +148,7 @@ class TinySolver:
         n_init: int,
         max_iter: int,
         tol: float,
+        w: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, float, int, bool] | None:
         """`fit` for an array that `solver_for_one` took; None if left undecided."""
         rows = zero_copy_numpy(x)
@@ -151,6 +156,7 @@ class TinySolver:
         size, labels = np.asarray([len(rows)]), np.empty(len(rows), dtype=np.int32)
         centroids, inertia, n_iter, converged, _ = self.fit(
             rows,
+            w,
             np.zeros_like(size),
             size,
             np.asarray([n_clusters]),

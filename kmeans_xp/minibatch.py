@@ -336,8 +336,8 @@ def partial_fit(
     with batches.session(rows.size * len(state.centroids)):
         advance(state, batches, rows, w, options)
         if options.compute_labels:
-            measured = batches.measure(rows, w, state.centroids, summed=False)
-            labels, inertia = from_numpy(measured.labels, x), measured.inertia
+            found, inertia = batches.label(rows, w, state.centroids)
+            labels = from_numpy(found, x)
     state.prepared = batches.prepared
     return _result(state, x, labels, inertia, n_steps + 1, None)
 
@@ -360,7 +360,7 @@ def _start(blocks: Blocks, x: Any, plan: Plan, words: Words, verbose: int) -> np
             return centroids + centroids.dtype.type(0)
         batches = MiniBatchPass(judge[0], judge[0].size, start.metric)
         with batches.session():
-            cost = batches.measure(*judge, centroids, summed=False).inertia
+            cost = batches.label(*judge, centroids)[1]
         if verbose:
             print(f"Inertia for init {index + 1}/{n_init}: {cost}")
         if best is None or cost < best[0]:

@@ -147,6 +147,7 @@ def test_fits_have_the_bits_of_the_plain_path(dtype, kind, shape):
     X = datasets.make(kind, dtype, n, d, k)
     asked = Options(k, batch_size=size, max_iter=3, random_state=1, reassignment_ratio=0.2)
     both(lambda: fit(X, asked))
+    both(lambda: partial_fit(X, asked))
 
 
 @pytest.mark.parametrize("weights", [None, "integer", "float64"])

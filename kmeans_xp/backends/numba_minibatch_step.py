@@ -19,10 +19,12 @@ from kmeans_xp.backends.numba_minibatch import add_squares
 from kmeans_xp.exact.bounds import FLOAT32, FLOAT64, gamma
 from kmeans_xp.exact.squares import TINY, Enclosure
 
-__all__ = ["MOST_FEATURES", "MOST_ROWS", "blend", "nearest", "warmup"]
+__all__ = ["MOST_CLUSTERS", "MOST_FEATURES", "MOST_ROWS", "blend", "inertia", "nearest", "warmup"]
 
 # Up to this many features distances are formed here, by item size; beyond it BLAS is faster.
 MOST_FEATURES = {4: 256, 8: 64}
+# Float32 numbers the centroids.
+MOST_CLUSTERS = 1 << 24
 # Rows of a batch, at most: more are shared among threads.
 MOST_ROWS = 1 << 14
 
@@ -61,7 +63,7 @@ def nearest(x: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarra
     labels, left = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int64)
     # differences and their squares, a sum, and the evaluation of the comparison
     slack = gamma(n_features + 12, FLOAT32 if x.dtype == np.float32 else FLOAT64)
-    tiny = n_features * (2.0**-125 if x.dtype == np.float32 else 2.0**-1021)
+    tiny = (n_features + 4) * (2.0**-125 if x.dtype == np.float32 else 2.0**-1021)
     huge = x.dtype.type(1e38 if x.dtype == np.float32 else 1e307)
     fine = gamma(n_features + 12, FLOAT64)
     count = _nearest(frozen(x), frozen(centroids), slack, tiny, huge, fine, labels, left)
@@ -189,18 +191,30 @@ def blend(
     tuple or None
         None where a mean is not certain, or numbers are near the limits of float64.
     """
-    n, n_features = x.shape
     new, counts = np.empty_like(centroids), np.zeros(len(centroids), dtype=np.int64)
     found = np.empty(3)
     # float32 is rounded to by way of float64
     widen = 2.0**-51 if x.dtype == np.float32 else 0.0
     if not _blend(frozen(x), frozen(labels), frozen(centroids), seen, widen, new, counts, found):
         return None
-    whole, rest, exponent = found.tolist()
+    return new, counts, _enclosure(found, x)
+
+
+def inertia(x: np.ndarray, labels: np.ndarray, centroids: np.ndarray) -> Enclosure | None:
+    """Σ |x − c_label|² alone; see `blend`."""
+    found = np.empty(3)
+    narrow = x.dtype == np.float32
+    if not _inertia(frozen(x), frozen(labels), frozen(centroids), narrow, found):
+        return None
+    return _enclosure(found, x)
+
+
+def _enclosure(found: np.ndarray, x: np.ndarray) -> Enclosure:
+    (n, n_features), (whole, rest, exponent) = x.shape, found.tolist()
     # a column's lower parts are below u times its sum for each row, and so often rounded
     error = 1.2 * FLOAT64**2 * whole * (n + 2 * n_features + 16) ** 2
     error += 2 * FLOAT64 * abs(rest) + n * n_features * TINY
-    return new, counts, Enclosure(whole, rest, error, 2 * int(exponent))
+    return Enclosure(whole, rest, error, 2 * int(exponent))
 
 
 @jit
@@ -338,3 +352,4 @@ def warmup() -> None:
         x = np.eye(2, dtype=dtype)
         labels, _ = nearest(x, x)
         blend(x, labels, x, np.ones(2, dtype=np.int64))
+        inertia(x, labels, x)

@@ -108,9 +108,9 @@ class MiniBatchPass:
         self, rows: np.ndarray, w: np.ndarray | None, centroids: np.ndarray, totals: Totals
     ) -> Stepped:
         """Move centroids that have seen `totals` by the rows; see `measure`."""
-        found = None
-        if w is None and not self.metric.spherical:
-            found = self._compiled(rows, centroids, totals)
+        kernels, found = self._kernels(rows, w, centroids), None
+        if kernels is not None:
+            found = self._step(kernels, rows, centroids, totals)
         if found is None:
             measured = self.measure(rows, w, centroids)
             means = blended_means(measured.sums, totals, centroids)
@@ -118,11 +118,36 @@ class MiniBatchPass:
             found = Stepped(means, totals.plus(measured.sums), measured.inertia)
         return found
 
-    def _compiled(self, rows: np.ndarray, centroids: np.ndarray, totals: Totals) -> Stepped | None:
-        """The same in compiled loops; None where there are none, or they are not certain."""
+    def label(
+        self, rows: np.ndarray, w: np.ndarray | None, centroids: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Labels and inertia alone; see `measure`."""
+        kernels = self._kernels(rows, w, centroids)
+        if kernels is not None:
+            labels = self._labels(kernels, rows, centroids)
+            enclosure = kernels.inertia(rows, labels, centroids)
+            inertia = None if enclosure is None else round_enclosures([enclosure])
+            if inertia is not None:
+                return labels, inertia
+        measured = self.measure(rows, w, centroids, summed=False)
+        return measured.labels, measured.inertia
+
+    def _kernels(
+        self, rows: np.ndarray, w: np.ndarray | None, centroids: np.ndarray
+    ) -> ModuleType | None:
+        """Compiled steps, where there are some for this batch."""
+        if w is not None or self.metric.spherical:
+            return None
         kernels = self.backend.minibatch_kernels(rows)
-        counted = totals.units.dtype == np.int64 and len(centroids) > 1
-        if kernels is None or not counted or len(rows) > kernels.MOST_ROWS:
+        if kernels is None or len(rows) > kernels.MOST_ROWS:
+            return None
+        return kernels if 1 < len(centroids) < kernels.MOST_CLUSTERS else None
+
+    def _step(
+        self, kernels: ModuleType, rows: np.ndarray, centroids: np.ndarray, totals: Totals
+    ) -> Stepped | None:
+        """None where compiled loops are not certain."""
+        if totals.units.dtype != np.int64:
             return None
         labels = self._labels(kernels, rows, centroids)
         found = kernels.blend(rows, labels, centroids, totals.units)

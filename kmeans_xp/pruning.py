@@ -5,10 +5,14 @@ its own centroid and a lower bound of the distance to every other; when centroid
 by how far, and while the upper stays below the lower the label cannot change. Every rounding goes
 the safe way, so a pruned iteration has the bits of a plain one.
 
-Bounds for groups of centroids (Y. Ding et al., "Yinyang k-means", ICML 2015) are not kept. Counted
-on float64 bounds they would save nothing on separated clusters, where these settle nearly all rows,
-but most of the products on uniform rows of many features, where these settle next to nothing: what
-is open then is a few groups of every row, for which there is no fast product yet.
+Distances between centroids tell which of them a cluster need not fear, which is much on separated
+clusters and nothing on crowded ones, where they are looked at from time to time only.
+
+Bounds for groups of centroids (Y. Ding et al., "Yinyang k-means", ICML 2015) are not kept. They
+save nothing on separated clusters, where those of all others settle nearly all rows. On crowded
+ones of few features they leave a small part of the products, but of a few scattered groups of each
+row, and these cost several times what products of whole blocks do: a compiled trial gained nothing
+with a hundred centroids, and something only with a thousand.
 """
 
 from __future__ import annotations
@@ -26,15 +30,15 @@ from kmeans_xp.exact.bounds import FLOAT32, gamma
 
 __all__ = ["Bounds", "Drift", "bound_terms"]
 
-# Distances between centroids are worth their cost up to this many of them.
-_MOST_PAIRS = 2048
+# Distances between centroids are worth their cost up to so many pairs, and so many a row.
+_MOST_PAIRS, _PAIRS_A_ROW = 1 << 22, 64
 # Centroids farther than this many times the largest upper bound of a cluster cannot take its rows.
 _REACH = np.float32(2.1)
 # Rows that tell how large the bounds are.
 _SAMPLE = 1 << 13
-# Share of the rows left open from which bounds are next to useless, and for how many iterations
-# at most the distances between centroids are not looked at then.
-_HOPELESS = 0.9
+# Where they leave the median cluster more than this part of the largest move of all centroids, they
+# tell next to nothing, and are not looked at for so many iterations at most.
+_USELESS = 0.5
 _LONGEST_PAUSE = 15
 # More than any distance.
 _FAR = np.float32(1e30)
@@ -75,7 +79,6 @@ class Bounds:
         self.upper = np.full(n_rows, np.inf, dtype=np.float32)
         self.lower = np.zeros(n_rows, dtype=np.float32)
         self._known: np.ndarray | None = None
-        self._opened: list[int] = []
         self._pause = self._left = 0
 
     def follow(
@@ -94,7 +97,8 @@ class Bounds:
             moved = (centroids != known).any(axis=1)
             # an overflow is infinite, and an infinite drift settles nothing
             own = np.where(moved, distance * (1 + 2.0**-22), 0).astype(np.float32)
-        if len(own) > _MOST_PAIRS or not self._promising():
+        if self._left or len(own) ** 2 > min(_PAIRS_A_ROW * len(self.upper), _MOST_PAIRS):
+            self._left = max(self._left - 1, 0)
             order = np.argsort(own)
             others = np.full(len(own), own[order[-1]])
             others[order[-1]] = own[order[-2]]
@@ -103,21 +107,9 @@ class Bounds:
         between = centers.between
         reach = _REACH * self._radii(own, labels)
         others, beyond = _parted(between, np.flatnonzero(moved), own, reach)
+        tell = np.median(others) <= _USELESS * own.max()
+        self._pause = self._left = 0 if tell else min(2 * self._pause + 1, _LONGEST_PAUSE)
         return Drift(own, others, beyond, between.min(axis=1) * np.float32(0.5))
-
-    def _promising(self) -> bool:
-        """Whether to look at the distances between centroids: more and more rarely where bounds
-        left most rows open.
-        """
-        share, self._opened = sum(self._opened) / len(self.upper), []
-        if share < _HOPELESS:
-            self._pause = self._left = 0
-        elif self._left:
-            self._left -= 1
-            return False
-        else:
-            self._pause = self._left = min(2 * self._pause + 1, _LONGEST_PAUSE)
-        return True
 
     def _radii(self, own: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """About how large the upper bounds of each cluster get, from a sample of the rows."""
@@ -134,9 +126,7 @@ class Bounds:
     ) -> np.ndarray:
         """Let the bounds of rows lo..hi give way; returns the rows they no longer settle."""
         upper, lower = self.upper[lo:hi], self.lower[lo:hi]
-        still = backend.age(upper, lower, labels, drift.table)
-        self._opened.append(len(still))
-        return lo + still
+        return lo + backend.age(upper, lower, labels, drift.table)
 
     def tighten(
         self,

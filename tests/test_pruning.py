@@ -113,3 +113,26 @@ def test_what_bounds_give_way_for(still: int) -> None:
         followed[k] = True
         assert (followed | (apart[k] >= drift.beyond[k])).all()
     assert still == 20 or (drift.beyond < apart.max()).any()
+
+
+def looks(spread: float, n_rows: int = 400) -> list[bool]:
+    """In which of ten iterations the distances between 20 centroids were looked at."""
+    frame = Frame(1.0, np.zeros(3, dtype=np.float32))
+    labels = (np.arange(n_rows) % 20).astype(np.int32)
+    bounds, at = Bounds(n_rows), spread * words(1, (20, 3))
+    bounds.follow(at, prepare(at, frame), labels)
+    looked = []
+    for turn in range(10):
+        bounds.upper[:] = 0.5
+        at = at + 0.01 * words(2 + turn, (20, 3))
+        centers = prepare(at, frame)
+        bounds.follow(at, centers, labels)
+        looked.append("between" in vars(centers))
+    return looked
+
+
+def test_centroids_are_compared_where_that_tells_something() -> None:
+    assert all(looks(1000.0))
+    crowded = looks(0.1)
+    assert crowded == [True, False, True, False, False, False, True, False, False, False]
+    assert not any(looks(1000.0, n_rows=6))  # more pairs than is worth it for so few rows

@@ -84,36 +84,29 @@ def integer_tile(tile: Tile, frame: Frame) -> IntegerTile | None:
     return made
 
 
+def _largest_norm(points: np.ndarray) -> float:
+    return math.sqrt(np.einsum("ij,ij->i", points, points).max()) * (1 + 1e-9)
+
+
 def _integer_tile(tile: Tile, frame: Frame) -> IntegerTile | None:
     n_clusters, n_features = tile.centers.shape
     points, bias = tile.centers.astype(np.float64), tile.bias.astype(np.float64)
     near = tile.bias > _NO_BIAS
-    size = float(np.sqrt(np.einsum("ij,ij->i", points, points)).max()) * (1 + 1e-9)
-    offset = float(np.abs(bias[near]).max(initial=0.0))
+    size, offset = _largest_norm(points), float(np.abs(bias[near]).max(initial=0.0))
     scales = _scales(frame, size, float(np.abs(points).max()), offset)
     if scales is None:
         return None
     s, t = scales
-    wide = points * t
-    rounded = np.rint(wide)
-    wide -= rounded
-    error = (
-        float(np.sqrt(np.einsum("ij,ij->i", wide, wide)).max()) * (1 + 1e-9) + 2.0**-40 * t * size
-    )
-    whole = float(np.sqrt(np.einsum("ij,ij->i", rounded, rounded)).max()) * (1 + 1e-9)
-    # a row has at most this norm in integers; with its own rounding its scores stay below `_MOST`
-    reach = (
-        ((_MOST - s * t * offset - 1) / whole - 0.51 * math.sqrt(n_features)) / s
-        if whole
-        else math.inf
-    )
+    rounded = np.rint(points * t)
+    error = _largest_norm(points * t - rounded) / t + 2.0**-40 * size
+    # rows may have this norm in integers, their own rounding included
+    most = (_MOST - s * t * offset) / max(_largest_norm(rounded), 1.0)
+    reach = (most - 0.51 * math.sqrt(n_features)) / s * (1 - 1e-6)
     if not reach > 0:
         return None
-    unit = 1 / (s * t)
-    reached = size + error / t
     # scaling rounds a row once more; a score is rounded to float32 when it leaves the integers
-    own, shared = reached / s, error / t + 1.02 * FLOAT32 * reached
-    terms = (unit, own, shared, 300 * unit, reach * (1 - 1e-6))
+    own, shared = (size + error) / s, error + 1.02 * FLOAT32 * (size + error)
+    terms = (1 / (s * t), own, shared, 300 / (s * t), reach)
     blocks, pairs = -(-n_clusters // CENTERS), -(-n_features // 2)
     padded = np.zeros((blocks * CENTERS, 2 * pairs), dtype=np.int16)
     padded[:n_clusters, :n_features] = rounded
@@ -135,18 +128,27 @@ def _scales(frame: Frame, size: float, largest: float, offset: float) -> tuple[f
     return s, t
 
 
-@sum_jit
-def _round_row(x: Any, row: Any, scale: Any, center: Any, s: Any, out: Any, r: Any) -> Any:
-    """Round a framed row to integers; the sum of the squared errors."""
+@score_jit
+def _round_row(
+    x: Any, row: Any, scale: Any, center: Any, s: Any, out: Any, r: Any, errors: Any
+) -> None:
+    """Round a framed row to integers; by how much."""
     low, high = x.dtype.type(-_LARGEST), x.dtype.type(_LARGEST)
-    total = x.dtype.type(0)
     for j in range(x.shape[1]):
         value = (x[row, j] * scale - center[j]) * s
         nearest = np.rint(value)
         nearest = low if nearest < low else nearest
         nearest = high if nearest > high else nearest
         out[r, j] = np.int16(np.int32(nearest))
-        total += (value - nearest) * (value - nearest)
+        errors[j] = value - nearest
+
+
+@sum_jit
+def _square_sum(values: Any) -> Any:
+    """Sum of squares: on its own, since here the order is free."""
+    total = values.dtype.type(0)
+    for value in values:
+        total += value * value
     return total
 
 
@@ -175,7 +177,7 @@ def _round_rows(
     """Round n rows from `at` on (of x, or of the list `rows`) to integers; norms, and of the
     squares of the errors.
     """
-    (scale, center), (integers, total, size, repeated) = view, work
+    (scale, center), (integers, total, size, repeated, errors) = view, work
     short, width = integers.view(np.int16), -(-x.shape[1] // 2) * 2
     together = len(repeated) > 0 and len(rows) == 0 and n == ROWS
     if together and _round_short(x, at, scale, repeated, s, short) == 0:
@@ -185,7 +187,8 @@ def _round_rows(
     table = short[: ROWS * width].reshape(ROWS, width)
     for r in range(n):
         row = rows[at + r] if len(rows) else at + r
-        total[r] = _round_row(x, row, scale, center, s, table, r)
+        _round_row(x, row, scale, center, s, table, r, errors)
+        total[r] = _square_sum(errors)
         size[r] = norms[row]
 
 
@@ -198,7 +201,7 @@ def _score_rows(
     """
     centers, bias, pairs, blocks, s, terms = tile
     rounding, panel, found = work
-    integers, total, size, _ = rounding
+    integers, total, size = rounding[:3]
     unit, own, shared, always, reach = terms[0], terms[1], terms[2], terms[3], terms[4]
     own *= 1 + (x.shape[1] + 16) * 2.0**-23  # the sum of squares is rounded
     for p in range(0, n, ROWS):
@@ -217,7 +220,7 @@ def _score_rows(
 @score_jit
 def _work(n_features: Any, center: Any) -> Any:
     """Memory of `_score_rows`: rows in integers, sums of squared errors, norms, the centre again
-    and again for short rows; a panel; what is found.
+    and again for short rows, the errors of one; a panel; what is found.
     """
     pairs = -(-n_features // 2)
     chunks = -(-pairs // LANES)
@@ -226,7 +229,8 @@ def _work(n_features: Any, center: Any) -> Any:
     )
     for i in range(len(repeated)):
         repeated[i] = center[i % n_features]
-    rounding = np.zeros(pairs * ROWS + LANES, np.int32), np.zeros(ROWS), np.zeros(ROWS), repeated
+    integers, errors = np.zeros(pairs * ROWS + LANES, np.int32), np.empty(n_features, center.dtype)
+    rounding = integers, np.zeros(ROWS), np.zeros(ROWS), repeated, errors
     return rounding, np.empty(chunks * LANES * ROWS, np.int32), np.empty(3 * ROWS, np.int32)
 
 

@@ -129,6 +129,8 @@ class DeviceLloyd:
             N = self._rows.N
             self._labels = cp.full(N, -1, cp.int32)
             self._memory = cp.cuda.alloc_pinned_memory(LOG_SLOTS * STATE.itemsize)
+            # an iteration begun ahead writes there: it must end before the memory is given away
+            weakref.finalize(self, self._stream.synchronize).atexit = False
             self._log = np.frombuffer(self._memory, STATE, LOG_SLOTS)
         self._testing = testing
         self._dtype = np.dtype(np.float64 if self._rows.bits == 64 else np.float32)

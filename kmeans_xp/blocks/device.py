@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.convert import from_numpy
+from kmeans_xp.backends.convert import from_numpy, on_cpu
 from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
 from kmeans_xp.blocks.base import Potential, Step
 from kmeans_xp.blocks.memory import MemoryBlocks
@@ -94,7 +94,7 @@ class DeviceBlocks(MemoryBlocks):
         """How many of the clusters have a row."""
         import cupy as cp
 
-        if isinstance(labels, np.ndarray):
+        if on_cpu(labels):
             return super().distinct_labels(labels, n_clusters)
         with self.x.device:
             counts = cp.bincount(cp.from_dlpack(labels), minlength=n_clusters)
@@ -180,14 +180,14 @@ class DeviceBlocks(MemoryBlocks):
         return sums
 
     def _on_caller(self, labels: Any) -> Any:
-        """Hand device labels to the caller's namespace without a copy through the host."""
+        """Hand device labels to the caller's namespace, through the host if the data are there."""
         import cupy as cp
         from array_api_compat import array_namespace
 
         if isinstance(self.like, cp.ndarray):
             return labels
-        if isinstance(self.like, np.ndarray):
-            return labels.get()
+        if on_cpu(self.like):
+            return from_numpy(labels.get(), self.like)
         return array_namespace(self.like).from_dlpack(labels)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+
+from kmeans_xp.backends import nvrtc
 
 from . import installed, why_not
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """Where compiled kernels are kept: away from those of a real device."""
+    """Where compiled kernels are kept: away from those of a real device, whatever tests set."""
+    kept = os.environ.get("KMEANS_XP_CACHE_DIR") or tmp_path_factory.mktemp("kernels")
     with pytest.MonkeyPatch.context() as patch:
-        if "KMEANS_XP_CACHE_DIR" not in os.environ:
-            patch.setenv("KMEANS_XP_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+        patch.setattr(nvrtc, "cache_directory", lambda: Path(kept))
         yield
 
 

@@ -101,44 +101,40 @@ def test_launches_that_do_not_fit_are_refused(cp):
             kernel(ADD)((grid,), (block,), arguments, shared_mem=shared)
 
 
-def failing(cp, source, message, threads=64, shared=64, **defines):
-    """A kernel that goes wrong says how."""
+WRONG = """
+extern "C" __global__ void f(int* out, int wrong) {
+  extern __shared__ int memory[];
+  int t = threadIdx.x;
+  unsigned shared = (unsigned)__cvta_generic_to_shared(memory);
+  if (wrong == 0) out[t + 1] = 1;
+  if (wrong == 1 && t) __syncthreads();
+  if (wrong == 2 && t & 1) out[t] = __shfl_sync(~0u, t, 0);
+  if (wrong == 2 && !(t & 1)) __syncwarp();
+  if (wrong == 3 && t > 40) return;
+  if (wrong == 3) __syncwarp();
+  if (wrong == 4)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared + 64), "l"(out));
+  if (wrong == 5) out[0] = __shfl_sync(0xffffu, t, 0);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (0, "beyond the memory"),
+        (1, "barrier|for ever"),
+        (2, "different instructions"),
+        (3, "ends while|not there"),
+        (4, "out of bounds"),
+        (5, "mask of some lanes"),
+    ],
+)
+def test_kernels_that_go_wrong_say_how(cp, wrong, message):
     out = cp.zeros(64, cp.int32)
-    kernel(source, **defines)((1,), (threads,), (out,), shared_mem=shared)
+    kernel(WRONG)((1,), (64,), (out, np.int32(wrong)), shared_mem=64)
     with pytest.raises(RuntimeError, match=message):
         out.get()
     cp.cuda.memory.violations.clear()
-
-
-def test_kernels_that_go_wrong_are_found(cp):
-    source = """
-    extern "C" __global__ void f(int* out) {
-      extern __shared__ int memory[];
-      int t = threadIdx.x;
-    #if CASE == 0
-      out[t + 1] = 1;
-    #elif CASE == 1
-      if (t) __syncthreads();
-    #elif CASE == 2
-      if (t & 1) out[t] = __shfl_sync(~0u, t, 0); else __syncwarp();
-    #elif CASE == 3
-      if (t > 40) return;
-      __syncwarp();
-    #elif CASE == 4
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::
-        "r"((unsigned)__cvta_generic_to_shared(memory) + 56), "l"(out) : "memory");
-    #elif CASE == 5
-      out[0] = __shfl_sync(0xffffu, t, 0);
-    #endif
-    }"""
-    messages = (
-        "beyond the memory",
-        "barrier|for ever",
-        "different instructions",
-        "ends while|not there",
-    )
-    for case, message in enumerate((*messages, "out of bounds|misaligned", "mask of some lanes")):
-        failing(cp, source, message, CASE=case)
 
 
 def test_a_missing_barrier_shows_in_one_order_or_the_other(cp):

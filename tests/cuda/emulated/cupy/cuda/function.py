@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import nvrtc
-from .memory import pinned_at, violations
+from .memory import PinnedMemory, pinned_at, violations
 from .stream import get_current_stream
 
 functions: weakref.WeakValueDictionary[int, Function] = weakref.WeakValueDictionary()
@@ -43,7 +43,7 @@ def machine_bytes():
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "machine.so")
         source = str(nvrtc.HOST / "machine.cpp")
-        log = nvrtc.build((*nvrtc.FLAGS, "-O3", *nvrtc.QUIET, source), out)
+        log = nvrtc.build(("-shared", *nvrtc.FLAGS, "-O3", *nvrtc.QUIET, source), out)
         if not out.exists():
             raise RuntimeError(log)
         return out.read_bytes()
@@ -120,14 +120,22 @@ class Function:
 
 
 class Launch:
-    """A kernel with its arguments. It keeps what they point to until it has run."""
+    """A kernel with its arguments.
+
+    It keeps the device memory they point to until it has run: CuPy gives that to nobody else before
+    what is queued on the stream has ended. Pinned memory it does not keep.
+    """
 
     def __init__(self, function, shape, values, memories):
         self._parts = function, shape, values
-        self._memories = memories
+        self._memories = [m for m in memories if not isinstance(m, PinnedMemory)]
+        self._pinned = [weakref.ref(m) for m in memories if isinstance(m, PinnedMemory)]
 
     def run(self):
         function, (grid, block, shared), values = self._parts
+        if any(reference() is None for reference in self._pinned):
+            violations.append(f"{function.name} is given pinned memory that is gone")
+            return
         buffers = [ctypes.create_string_buffer(bits, 8) for bits in values]
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, buffers))
         with _machine_lock:
@@ -138,21 +146,22 @@ class Launch:
             violations.append(f"{function.name}: {error.decode()}")
             raise RuntimeError(violations[-1])
         for memory in self._memories:
-            if hasattr(memory, "check"):
-                memory.check()
+            memory.check()
 
     def weak(self):
-        return _Weak(self._parts, [weakref.ref(m) for m in self._memories])
+        return _Weak(self._parts, [weakref.ref(m) for m in self._memories], self._pinned)
 
 
 class _Weak:
     """A launch of a graph, which keeps no memory."""
 
-    def __init__(self, parts, references):
-        self._parts, self._references = parts, references
+    def __init__(self, parts, references, pinned):
+        self._parts, self._references, self._pinned = parts, references, pinned
 
     def strong(self):
         memories = [reference() for reference in self._references]
         if any(memory is None for memory in memories):
             raise RuntimeError(f"a graph launches {self._parts[0].name} with memory that is gone")
-        return Launch(*self._parts, memories)
+        launch = Launch(*self._parts, memories)
+        launch._pinned = self._pinned
+        return launch

@@ -61,8 +61,10 @@ class Memory:
         self._guards = whole[first - GUARD : first], whole[first + size : first + size + GUARD]
 
     def check(self):
-        """Raise if something was written beside the memory."""
+        """Raise, once, if something was written beside the memory."""
         if not all((guard == RUBBISH).all() for guard in self._guards):
+            for guard in self._guards:
+                guard[:] = RUBBISH
             raise RuntimeError("something wrote beyond the memory of an array")
 
     def __del__(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import itertools
@@ -14,7 +15,7 @@ from pathlib import Path
 from .translate import translated
 
 HOST = Path(__file__).parents[2] / "host"
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-march=native", "-fno-strict-aliasing")
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-march=native", "-fno-strict-aliasing")
 QUIET = ("-Wno-unknown-pragmas", "-U_FORTIFY_SOURCE", "-pipe")
 KNOWN = ("--std=c++17", "-default-device")
 
@@ -42,6 +43,19 @@ def compiler():
 def _digest():
     files = (*sorted(HOST.iterdir()), Path(__file__).with_name("translate.py"))
     return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+_folder = tempfile.TemporaryDirectory()
+atexit.register(_folder.cleanup)
+
+
+@functools.cache
+def _header():
+    """What every kernel includes, compiled ahead."""
+    header = Path(_folder.name, "cuda.hpp")
+    build((*FLAGS, *QUIET, "-x", "c++-header", str(HOST / "cuda.hpp")), f"{header}.gch")
+    header.write_text(f'#include "{HOST / "cuda.hpp"}"\n')  # if it cannot be used
+    return str(header)
 
 
 def getVersion():  # noqa: N802
@@ -75,8 +89,8 @@ def compileProgram(program, options=()):  # noqa: N802
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
         source.write_text(translated(given.source))
-        include = ("-include", str(HOST / "cuda.hpp"))
-        given.log = build((*FLAGS, *QUIET, *defines, *include, str(source)), out)
+        include = ("-include", _header(), str(source))
+        given.log = build(("-shared", *FLAGS, *QUIET, *defines, *include), out)
         given.cubin = out.read_bytes() if out.exists() else b""
     if not given.cubin:
         raise NVRTCError("NVRTC_ERROR_COMPILATION (6)")

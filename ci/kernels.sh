@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compiles every CUDA kernel for every architecture and fails on spills; needs no GPU and no CUDA toolkit.
+# Compiles every CUDA kernel for every architecture and fails on spills, and compares the stand-in for CuPy of
+# tests/cuda/emulated with the real one; needs no GPU and no CUDA toolkit.
 #
 #   bash ci/kernels.sh [pytest arguments]
 #
@@ -13,4 +14,4 @@ cd "$ROOT"
 
 ensure_env kernels
 export KMEANS_XP_TEST_KERNELS=1
-exec "$VENV/bin/python" -m pytest tests/cuda/test_compile.py "$@"
+exec "$VENV/bin/python" -m pytest tests/cuda/test_compile.py tests/cuda/emulated/test_stand_in.py "$@"

@@ -3,6 +3,7 @@
 #
 #   bash ci/test.sh [--all-backends] [pytest arguments]
 #
+# Files are shared out to as many processes as there are cores, up to 8; `-n 0` runs all in one.
 # --all-backends installs torch and JAX too; without it the tests that need them skip where they are missing.
 set -euo pipefail
 
@@ -32,4 +33,6 @@ for arg in ${args[@]+"${args[@]}"}; do
     previous="$arg"
 done
 if [ "$paths" = 0 ]; then cd "$ROOT"; fi
-exec "$VENV/bin/python" -m pytest --rootdir "$ROOT" -c "$ROOT/pyproject.toml" ${args[@]+"${args[@]}"}
+# What a file has set up once, it would set up in each process that runs some of its tests.
+exec "$VENV/bin/python" -m pytest --rootdir "$ROOT" -c "$ROOT/pyproject.toml" \
+    -n auto --maxprocesses 8 --dist loadfile ${args[@]+"${args[@]}"}

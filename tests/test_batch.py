@@ -521,6 +521,21 @@ def test_one_tiny_problem_has_the_bits_of_the_loop(kind, dtype, init, monkeypatc
     same(kmeans(x, 7, **options), kmeans(x, 7, algorithm="lloyd", **options))
 
 
+def test_starts_of_another_layout_compile_nothing(monkeypatch):
+    pytest.importorskip("numba")
+    from kmeans_xp.backends import numba_batch
+
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    x = data(shape=(1, 60, 4))[0]
+    truth = kmeans(x, 3, init=x[5:8])
+    batch = predict(x[None], truth.centroids[None])
+    known = len(numba_batch.solve.signatures), len(numba_batch.label.signatures)
+    for layout in (np.asfortranarray(x)[5:8], x[::-1][-8:-5][::-1]):
+        same(kmeans(x, 3, init=layout), truth)
+        assert np.array_equal(predict(x[None], np.asfortranarray(truth.centroids)[None]), batch)
+    assert (len(numba_batch.solve.signatures), len(numba_batch.label.signatures)) == known
+
+
 def test_one_problem_is_fitted_by_the_kernel(monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.setenv("KMEANS_XP_NUMBA", "1")

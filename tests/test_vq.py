@@ -178,6 +178,8 @@ def test_every_library_agrees(library, backend, dtype):
     expected = vq.vq(data, data[:7])
     assert_bits(library.numpy(code), expected[0])
     assert np.allclose(library.numpy(dist), expected[1], rtol=1e-6)
+    if backend == "generic" and library.name == "jax":
+        return  # what follows is `kmeans`, which test_bits.py runs so; JAX compiles for every shape
     for found, expected in (
         (vq.kmeans(obs, 3, 2, rng=5), vq.kmeans(data, 3, 2, rng=5)),
         (vq.kmeans(obs, obs[:9, :]), vq.kmeans(data, data[:9])),

@@ -123,7 +123,7 @@ class TinySolver:
         module, count = self._module, len(first)
         codes = {"random": module.RANDOM, "k-means++": module.PLUS_PLUS}
         code = codes[start] if isinstance(start, str) else module.GIVEN
-        given = np.zeros((1, 1, 1)) if isinstance(start, str) else start.astype(np.float64)
+        given = np.zeros((1, 1, 1)) if isinstance(start, str) else _doubles(start)
         rows = self._readable(rows, dtype)
         weights = np.empty(0) if w is None else np.ascontiguousarray(w, dtype=np.float64)
         centroids = np.zeros((count, int(clusters.max()), rows.shape[1]), dtype=dtype)
@@ -182,7 +182,7 @@ class TinySolver:
         labels: np.ndarray,
     ) -> np.ndarray:
         """Which problems were decided; their rows' labels are put into `labels`."""
-        rows, points = self._readable(rows, dtype), centroids.astype(np.float64)
+        rows, points = self._readable(rows, dtype), _doubles(centroids)
         decided = np.empty(len(first), dtype=bool)
 
         def run(lo: int, hi: int) -> None:
@@ -200,6 +200,11 @@ class TinySolver:
         view = np.ascontiguousarray(rows, dtype=dtype).view()
         view.flags.writeable = False
         return view
+
+
+def _doubles(values: np.ndarray) -> np.ndarray:
+    """Return them as the kernels take them: another layout would be compiled for anew."""
+    return np.array(values, dtype=np.float64, order="C")
 
 
 def _each(run: Callable[[int, int], None], sizes: np.ndarray) -> None:

@@ -54,7 +54,7 @@ def cluster():
             n_workers=1,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",  # without one it would take the port of another cluster
             silence_logs=logging.CRITICAL,
         )
         stack.enter_context(made)

@@ -15,6 +15,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `cells(X, ...)`        rows in cells that label most of them (few features), or None
 `sweep(X, ...)`        assign rows in one compiled pass, or None where there is none
 `seeding_kernels(X)`   compiled passes of k-means++, or None
+`minibatch_kernels(X)`  compiled steps of mini-batches, or None
 `age(...)`             let pruning bounds give way
 `renew(...)`           take pruning bounds from scores
 `tighten(...)`         measure rows against their own centroids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kmeans_xp
-from kmeans_xp import BatchResult, ConvergenceWarning, kmeans, predict, single
+from kmeans_xp import BatchResult, ConvergenceWarning, fingerprint, kmeans, predict, single
 from kmeans_xp.backends.threads import thread_count
 from kmeans_xp.blocks.tiny import solver_for_one
 
@@ -173,6 +174,22 @@ def test_kernels_fit_weighted_problems(weighing, monkeypatch):
             start = init if isinstance(init, str) else init[b]
             options = {"sample_weight": w[b], "random_state": seed, "algorithm": "lloyd"}
             same(found[name][b], kmeans(x[b], 6, init=start, n_init=1, **options))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weight", [None, 0.5, 3.0])
+def test_kernels_round_an_inertia_that_is_a_tie(dtype, weight, monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    monkeypatch.setattr(single, "open_blocks", lambda *a: pytest.fail("the loop ran"))
+    for tiny, expected in ((2, 2.0), (3, 2 + 2.0**-51), (6, 2 + 2.0**-50)):
+        row = np.array([1.0] + [2.0**-27] * tiny)  # a square is a quarter of an ulp of the sum
+        x = np.stack([row, -row]).astype(dtype)
+        w = None if weight is None else np.full(2, weight)
+        found = kmeans(x, 1, sample_weight=w, n_init=1, random_state=0)
+        whole = (2 + 2 * tiny * Fraction(1, 1 << 54)) * Fraction(weight or 1)
+        assert found.inertia == float(whole)
+        assert weight == 3.0 or found.inertia == expected * (weight or 1)
 
 
 def test_weights_of_ragged_problems_are_checked_where_they_count():
@@ -345,19 +362,34 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
         kmeans(data(), 2)
 
 
-def test_libraries(library):
-    x = data()
+@pytest.mark.parametrize("layout", ["equal", "padded", "flat"])
+def test_libraries(library, layout):
+    x, lengths = data(), np.array([40, 7, 5, 23, 40, 12])
+    w = np.random.default_rng(0).random((6, 40))
+    options, counts = {}, np.arange(40) < lengths[:, None]
+    if layout == "padded":
+        options = {"lengths": lengths}
+    if layout == "flat":
+        x, w = x[counts], w[counts]
+        options = {"offsets": np.concatenate([[0], np.cumsum(lengths)])}
     given = library.asarray(x)
-    expected = kmeans(x, 3, random_state=0)
-    result = kmeans(given, 3, random_state=0)
-    assert library.owns(result.labels) and library.owns(result.centroids)
-    for b in range(len(x)):
-        one, two = result[b], expected[b]
-        assert np.array_equal(library.numpy(one.labels), two.labels)
-        assert library.numpy(one.centroids).tobytes() == two.centroids.tobytes()
-        assert (one.inertia, one.n_iter) == (two.inertia, two.n_iter)
-    labels = predict(given, result.centroids)
-    assert library.owns(labels) and np.array_equal(library.numpy(labels), expected.labels)
+    for weights in (None, w):
+        expected = kmeans(x, 3, random_state=0, sample_weight=weights, **options)
+        result = kmeans(given, 3, random_state=0, sample_weight=weights, **options)
+        assert library.owns(result.labels) and library.owns(result.centroids)
+        assert len(list(result)) == 6
+        for b, (one, two) in enumerate(zip(result, expected, strict=True)):
+            assert fingerprint(one) == fingerprint(two)
+            n = 40 if layout == "equal" else lengths[b]
+            lo = 0 if layout != "flat" else options["offsets"][b]
+            part = slice(lo, lo + n) if layout == "flat" else (b, slice(0, n))
+            own = None if weights is None else weights[part]
+            seed = seeds(0, 6)[b]
+            alone = kmeans(x[part], 3, random_state=seed, sample_weight=own)
+            assert fingerprint(one) == fingerprint(alone)
+    labels = predict(given, result.centroids, **options)
+    assert library.owns(labels)
+    assert np.array_equal(library.numpy(labels), np.asarray(expected.labels))
 
 
 def test_many_problems_in_threads(monkeypatch):

@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.jit import copied, inlined, jit
-from kmeans_xp.backends.numba_batch_nearest import BLOCK, assign, drifts, forget
+from kmeans_xp.backends.numba_batch_cost import inertia
+from kmeans_xp.backends.numba_batch_nearest import assign, drifts, forget
 from kmeans_xp.backends.numba_batch_sums import LEVELS, carry, means, move
 from kmeans_xp.backends.numba_batch_weights import carry_weighted, move_weighted
-from kmeans_xp.backends.numba_exact import fma, rn12, rounded, square_distance, two_sum
+from kmeans_xp.backends.numba_exact import rn12, square_distance
 
 __all__ = ["lloyd", "slack_of"]
-
-# Relative error of an inertia of that size summed in pairs.
-_COST = 2.0**-78
-# Pairs that are added side by side: features, or rows where there are fewer features.
-_LANES = 8
 
 
 @jit
@@ -140,93 +136,6 @@ def _within(shift: float, limit: tuple[float, float], slack: float) -> int:
     return 1 if shift * (1 + slack) <= limit[0] else 2
 
 
-@jit
-def _add_square(difference: float, rest: float, high: float, low: float) -> tuple[float, float]:
-    """Add (difference + rest)² to a pair."""
-    square = difference * difference
-    total, error = two_sum(high, square)
-    error += fma(difference, difference, -square) + (2 * difference * rest + rest * rest)
-    return total, low + error
-
-
-@jit
-def _by_rows(x: Any, c: Any, labels: Any, lo: int, hi: int, high: Any, low: Any) -> None:
-    """Add (x − c_label)² of some rows, feature by feature, to pairs."""
-    for r in range(lo, hi):
-        k = np.uintp(labels[r])
-        for j in range(x.shape[1]):
-            d, e = two_sum(np.float64(x[r, j]), -c[k, j])
-            high[j], low[j] = _add_square(d, e, high[j], low[j])
-
-
-@jit
-def _by_weighted_rows(
-    x: Any, w: Any, c: Any, labels: Any, lo: int, hi: int, high: Any, low: Any
-) -> None:
-    """Add w·(x − c_label)² of some rows, feature by feature, to pairs."""
-    for r in range(lo, hi):
-        k, weight = np.uintp(labels[r]), w[r]
-        for j in range(x.shape[1]):
-            d, e = two_sum(np.float64(x[r, j]), -c[k, j])
-            square = d * d
-            more = fma(d, d, -square) + (2 * d * e + e * e)
-            product = weight * square
-            high[j], error = two_sum(high[j], product)
-            low[j] += error + (fma(weight, square, -product) + weight * more)
-
-
-@jit
-def _by_features(turned: Any, lo: int, c: Any, labels: Any, work: Any) -> None:
-    """Add Σ_j (x − c_label)² of rows from `lo` to pairs, one a row."""
-    high, low, point = work[0], work[1], work[2]
-    for j in range(c.shape[1]):
-        row = turned[j, lo : lo + len(labels)]
-        for r in range(len(labels)):
-            point[r] = c[np.uintp(labels[r]), j]
-        for r in range(len(labels)):
-            d, e = two_sum(np.float64(row[r]), -point[r])
-            high[r], low[r] = _add_square(d, e, high[r], low[r])
-
-
-@jit
-def _fold(high: Any, low: Any) -> None:
-    """Add up pairs until `_LANES` of them are left."""
-    half = len(high) // 2
-    while half >= _LANES:
-        other, error = high[half : 2 * half], low[half : 2 * half]
-        for r in range(half):
-            together, lost = two_sum(high[r], other[r])
-            high[r] = together
-            low[r] += error[r] + lost
-        half //= 2
-
-
-@jit
-def _inertia(x: Any, turned: Any, w: Any, c: Any, labels: Any, work: Any) -> tuple[float, bool]:
-    """Σ w|x − c_label|² rounded once; says whether that is certain."""
-    n, lanes = len(x), max(c.shape[1], _LANES)
-    high, low = work[0], work[1]
-    total, rest = 0.0, 0.0
-    for lo in range(0, n, BLOCK):
-        hi = min(lo + BLOCK, n)
-        high[:] = 0
-        low[:] = 0
-        if len(w):
-            _by_weighted_rows(x, w, c, labels, lo, hi, high, low)
-        elif c.shape[1] >= _LANES:
-            _by_rows(x, c, labels, lo, hi, high, low)
-        else:
-            _by_features(turned, lo, c, labels[lo:hi], work)
-            _fold(high[:BLOCK], low[:BLOCK])
-        for i in range(lanes):
-            total, error = two_sum(total, high[i])
-            rest += error + low[i]
-    total, rest = two_sum(total, rest)
-    if total == 0:
-        return 0.0, True
-    return rounded(total, rest, _COST * total, False)
-
-
 @inlined
 def lloyd(
     x: Any,
@@ -307,5 +216,5 @@ def lloyd(
         over = converged or iteration >= max_iter
         if over and shift == 0:
             break
-    cost, certain = _inertia(x, turned, w, c, labels, memory[7])
+    cost, certain = inertia(x, turned, w, c, labels, memory[7])
     return cost, iteration if certain else -1, converged

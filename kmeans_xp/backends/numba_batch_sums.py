@@ -15,7 +15,7 @@ import numpy as np
 from kmeans_xp.backends.jit import jit
 from kmeans_xp.backends.numba_exact import fma, quotient, rounded, two_sum
 
-__all__ = ["LEVELS", "carry", "means", "move", "units"]
+__all__ = ["LEVELS", "carry", "means", "move", "pair", "units"]
 
 #: Levels that the kernels know.
 LEVELS = 3
@@ -136,7 +136,7 @@ def _quick_means(
 
 
 @jit
-def _pair(sums: Any, k: int, j: int, step: float) -> tuple[float, float, float]:
+def pair(sums: Any, k: int, j: int, step: float) -> tuple[float, float, float]:
     """Sum of a feature of a cluster in units of the first level: a pair, and what it may lack."""
     high, low, lost, unit = 0.0, 0.0, 0.0, 1.0
     for level in range(LEVELS):
@@ -168,7 +168,7 @@ def _mean(
     sums: Any, k: int, j: int, step: float, count: tuple[float, float], narrow: bool
 ) -> tuple[float, bool]:
     """Mean of a feature of a cluster in units of the first level, and whether it is certain."""
-    high, low, lost = _pair(sums, k, j, step)
+    high, low, lost = pair(sums, k, j, step)
     near, rest, error = quotient(high, low, 0.0, count[0])
     if count[1] != 0:
         rest -= near * (count[1] / count[0])
@@ -197,7 +197,7 @@ def means(
             continue
         count, rest, lost = np.float64(counts[k]), 0.0, 0.0
         if weighted:
-            count, rest, lost = _pair(sums, k, c.shape[1], step)
+            count, rest, lost = pair(sums, k, c.shape[1], step)
         if lost != 0:
             return False
         if narrow and _quick_means(sums, k, step, count, rest == 0, back, c):

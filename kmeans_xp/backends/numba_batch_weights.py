@@ -14,7 +14,7 @@ from kmeans_xp.backends.jit import jit
 from kmeans_xp.backends.numba_batch_sums import LEVELS
 from kmeans_xp.backends.numba_exact import fma
 
-__all__ = ["carry_weighted", "move_weighted", "weighted_totals"]
+__all__ = ["carry_value", "carry_weighted", "move_weighted", "weighted_totals"]
 
 # Weights inside, and not so far below the largest, keep all potentials above those that count as
 # zero, and all products far from the ends of float64.
@@ -38,7 +38,7 @@ def weighted_totals(x: Any, w: Any, totals: Any) -> bool:
 
 
 @jit
-def _carry(value: float, j: int, source: Any, target: Any, step: float, sums: Any) -> bool:
+def carry_value(value: float, j: int, source: Any, target: Any, step: float, sums: Any) -> bool:
     """Take a value, in units of the first level, from a cluster to another; False if it is too fine
     for the levels.
     """
@@ -64,10 +64,10 @@ def carry_weighted(
         value = np.float64(x[row, j])
         high = weight * value
         low = fma(weight, value, -high)
-        fine &= _carry(high * scale[j], j, source, target, step, sums)
+        fine &= carry_value(high * scale[j], j, source, target, step, sums)
         if low != 0:
-            fine &= _carry(low * scale[j], j, source, target, step, sums)
-    return fine and _carry(weight * scale[d], d, source, target, step, sums)
+            fine &= carry_value(low * scale[j], j, source, target, step, sums)
+    return fine and carry_value(weight * scale[d], d, source, target, step, sums)
 
 
 @jit

@@ -251,6 +251,7 @@ def assign_rows(
     dtype: np.dtype[Any],
     tight: bool = True,
     decide: bool = True,
+    known: np.ndarray | None = None,
 ) -> Assigned:
     """Nearest centroid of some rows, exactly; ties go to the lowest index.
 
@@ -270,14 +271,18 @@ def assign_rows(
         Whether leads must be measured where a certificate needs less.
     decide : bool, default True
         False leaves rows that are not certified with any label: `settle_left` is for many of them.
+    known : ndarray of int32, shape (N,), optional
+        Labels that most rows have likely kept, -1 where there is none.
     """
     size = norms[rows]
     if len(centers.values) == 1:
         labels = np.full(len(size), centers.first[0], dtype=np.int32)
         return Assigned(labels, None, None, np.ones(len(size), dtype=bool))
     bound = centers.slope, centers.offset, centers.limit
+    distinct = len(centers.first) > centers.first[-1]  # then labels are places in the tile
+    guess = known[rows] if known is not None and distinct else None
     nearest, score, lead, certified = backend.nearest(
-        x, rows, size, centers.frame, centers.tile, bound, tight
+        x, rows, size, centers.frame, centers.tile, bound, tight, guess
     )
     left = np.flatnonzero(~certified)
     if not decide:
@@ -288,7 +293,7 @@ def assign_rows(
         some = left[i : i + step]
         which = some + rows.start if isinstance(rows, slice) else rows[some]
         nearest[some] = resolve(backend.gather(x, which, dtype), centers)
-    if len(centers.first) <= centers.first[-1]:  # some centroids are equal
+    if not distinct:
         nearest = centers.first[nearest]
     return Assigned(nearest, score, lead, certified)
 

@@ -53,3 +53,52 @@ def test_equal_scores_are_never_certified(k, d, tight):
     rows = np.arange(3, 1500, 2)
     norms = np.ones(len(rows), dtype=np.float32)
     assert not nearest(x, rows, norms, frame, twins, (0.0, 1e-3, 2.0), tight)[3].any()
+
+
+@pytest.mark.parametrize("tight", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("k", "d"), [(40, 5), (300, 8), (300, 140), (40, 140), (9, 140)])
+def test_guesses_and_folded_centres_are_safe(k, d, dtype, tight):
+    rng = np.random.default_rng(k + d)
+    x = (rng.standard_normal((1200, d)) + 0.5).astype(dtype)
+    frame = Frame(1.0, np.full(d, 0.5, dtype=np.float32))
+    centers = 3 * rng.standard_normal((k, d)).astype(np.float32)
+    tile = Tile(centers, (-0.5 * np.square(centers).sum(axis=1)).astype(np.float32))
+    framed = x.astype(np.float64) - 0.5
+    scores = framed @ centers.T.astype(np.float64) + tile.bias
+    norms = (np.linalg.norm(framed, axis=1) * 1.001).astype(np.float32)
+    slope, offset = 0.05, 1e-3
+    guess = scores.argmax(axis=1).astype(np.int32)
+    guess[::7] = rng.integers(0, k, len(guess[::7]))
+    ordered = np.sort(scores, axis=1)
+    true_lead = ordered[:, -1] - ordered[:, -2]
+    margin = slope * norms + offset
+    for rows in (slice(0, 1200), np.arange(1200)):
+        found = nearest(x, rows, norms, frame, tile, (slope, offset, 1e18), tight, guess)
+        best, score, lead, certified = found
+        assert certified[true_lead > margin + 1e-2].all()
+        assert not certified[true_lead < margin - 1e-2].any()
+        assert (best[certified] == scores[certified].argmax(axis=1)).all()
+        # what bounds count on: neither best nor second best is off by more than half the margin
+        assert (score <= ordered[:, -1] + 0.5 * margin)[certified].all()
+        assert (score - lead + 0.5 * margin >= ordered[:, -2])[certified].all()
+        assert (lead >= margin - 1e-2)[certified].all()
+        folded = d > 128 and "framed" not in tile.derived
+        shift = slope * np.linalg.norm(frame.center) if folded else 0.0
+        sure = true_lead > margin + 2 * shift + 1e-2
+        assert (score <= ordered[:, -1] - shift + 1e-2)[sure].all()
+        assert (lead <= true_lead - 2 * shift + 1e-2)[sure].all()
+
+
+def test_folding_is_given_up_where_the_centre_is_far():
+    x, frame, tile = problem(300, 140, "float32")
+    far = Frame(1.0, frame.center + np.float32(1e4))
+    x += far.center
+    assert not tile.derived
+    norms = (np.linalg.norm(x.astype(np.float64) - far.center, axis=1) * 1.001).astype(np.float32)
+    bound = (1e-3, 1e-3, 1e18)
+    certified = nearest(x, slice(0, 1500), norms, far, tile, bound, True)[3]
+    assert tile.derived["framed"]
+    again = nearest(x, slice(0, 1500), norms, far, tile, bound, True)[3]
+    assert (certified == again).all()
+    assert certified.mean() > 0.9

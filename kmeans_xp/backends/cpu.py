@@ -223,10 +223,11 @@ class NumpyBackend(Backend):
         tile: Tile,
         bound: tuple[float, float, float],
         tight: bool = True,
+        guess: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Best score of some rows: index, score, lead over the second, and its certificate."""
         if self._fast is None or len(tile.bias) >= _MOST_CENTERS:
-            return cpu_numpy.nearest(x, rows, norms, frame, tile, bound, tight)
+            return cpu_numpy.nearest(x, rows, norms, frame, tile, bound, tight, guess)
         if self._fast.suits(x):
             found: tuple[np.ndarray, ...] = self._fast.nearest(
                 cpu_numpy.take(x, rows), frame, tile, norms, bound

@@ -153,6 +153,7 @@ class Backend:
         tile: Tile,
         bound: tuple[float, float, float],
         tight: bool = True,
+        guess: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Best score of some rows: index, score, lead over the second, and whether that is certain.
 
@@ -169,6 +170,9 @@ class Backend:
             norm is below the limit.
         tight : bool, default True
             False: the lead of a certain row may be any that it exceeds and that makes it certain.
+        guess : ndarray of int32, shape (n,), optional
+            Which centroid of the tile each row is likely nearest to: looked at first, where that is
+            faster.
         """
         slope, offset, limit = bound
         framed = self.frame_rows(x, rows, frame)

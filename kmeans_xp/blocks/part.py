@@ -259,7 +259,15 @@ class Part:
             part = slice(i, min(i + step, hi))
             some = rows[part] if isinstance(rows, np.ndarray) else part
             new = assign_rows(
-                self.backend, self.x, some, task.norms, centers, dtype, bounded, decide=False
+                self.backend,
+                self.x,
+                some,
+                task.norms,
+                centers,
+                dtype,
+                tight=bounded,
+                decide=False,
+                known=task.labels,
             )
             if self.bounds is not None:
                 self.bounds.renew(self.backend, some, new, centers, task.norms)

@@ -83,6 +83,32 @@ def test_cells_tell_rows(kind, dtype, n_features, n_clusters):
     assert check_cells(kind, x, several) > (most if n_features > 1 else 0.5)
 
 
+@pytest.mark.parametrize("n_features", [1, 2, 3])
+@pytest.mark.parametrize("still", [0, 3])
+def test_cells_are_passed_over_while_their_labels_are_proven(n_features, still):
+    rng = np.random.default_rng(n_features)
+    x = rng.standard_normal((6000, n_features)).astype(np.float32)
+    x[::50] = np.round(x[::50])
+    several = [np.round(x[:5])]  # rows between two of them are not sure of their labels
+    for _ in range(40):
+        step = rng.standard_normal((5, n_features)) * 0.004
+        step[:still] = 0
+        several.append((several[-1] + step).astype(np.float32))
+    check_cells(numba_cells.Cells, x, several)
+    labels = np.full(len(x), -1, dtype=np.int32)
+    some = numba_cells.Cells.over(x, choose_frame(x[:1000]), labels)
+    known = []
+    for centroids in (several[-1], several[-1] + np.float32(1e-5)):
+        centers, task = task_of(x, centroids, labels)
+        some.aim(centers.values, task)
+        some.assign(0, len(some.cells), labels)
+        known.append(some._least.copy())
+    listing = some.codes < cells.OPEN
+    proven = listing & (known[1] > 0)
+    assert proven.sum() > 0.8 * listing.sum() > 0
+    assert (known[1] < known[0])[proven].mean() > 0.8  # else they were looked at again
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(200, 900),
@@ -106,6 +132,8 @@ def test_cells_on_any_data(n, n_features, n_clusters, seed, data, dtype):
     x = (x + 1e6 * (data == "offset")) * (1e-30 if data == "tiny" else 1.0)
     x = x.astype(dtype)
     several = [x[rng.integers(0, n, n_clusters)] for _ in range(3)]
+    for step in (1e-3, 0, 1e-5):  # what is known of cells may last
+        several.append(several[-1] * dtype(1 + step * rng.random()))
     several.append((several[-1] * 1.5).astype(dtype))  # some may lie outside the box
     with pytest.MonkeyPatch.context() as patch:
         for sort in KINDS:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,7 +24,9 @@ import numpy as np
 
 from kmeans_xp.backends.records import Frame, Swept, Task
 
-__all__ = ["OPEN", "PAD", "Box", "Cells"]
+__all__ = ["OPEN", "PAD", "Box", "Cells", "Run", "in_turn"]
+
+Run = Callable[[Callable[[int], None], Iterable[int]], Any]
 
 #: A row may lie this part of a cell outside the one that it is counted in.
 PAD = 2.0**-8
@@ -34,6 +37,12 @@ _SAMPLE = 4096
 # Rows that are numbered together; candidates of boxes that are looked at together.
 _TOGETHER = 1 << 14
 _CANDIDATES = 1 << 21
+
+
+def in_turn(function: Callable[[int], None], items: Iterable[int]) -> None:
+    """Apply a function to every item, one after the other."""
+    for item in items:
+        function(item)
 
 
 @dataclass(frozen=True)
@@ -176,17 +185,20 @@ class Cells:
         self.known.fill(-1)
         self.before.fill(OPEN)
 
-    def aim(self, values: np.ndarray, task: Task) -> None:
-        """Fill the table for these different centroids, those of the task."""
+    def aim(self, values: np.ndarray, task: Task, run: Run = in_turn, workers: int = 1) -> None:
+        """Fill the table for these different centroids, those of the task.
+
+        ``run(function, items)`` applies a function to every item, in so many threads.
+        """
         with np.errstate(all="ignore"):
             points = values.astype(np.float64) * self.frame.scale - self.frame.center
             size = math.sqrt(float(np.square(points).sum(axis=1).max()))
             slack = 2.0**-40 * (size + self.box.reach) ** 2  # thousands of roundings in float64
             self.table.fill(OPEN)
-            self.fill(points, slack, task)
+            self.fill(points, slack, task, run, workers)
         self.codes = self.table.reshape(-1)[self.cells]
 
-    def fill(self, points: np.ndarray, slack: float, task: Task) -> None:
+    def fill(self, points: np.ndarray, slack: float, task: Task, run: Run, workers: int) -> None:
         """Halve boxes that hold rows until one centroid is left, or one cell."""
         box, n_features = self.box, points.shape[1]
         table = self.table.reshape(self.table.shape[:n_features])

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -120,7 +120,14 @@ class NumpyBackend(Backend):
             with quiet():  # a worker has floating-point settings of its own
                 return function(item)
 
-        return list(pool.map(quietly, items))
+        if len(items) > self._threads:
+            return list(pool.map(quietly, items))
+        others = [pool.submit(quietly, item) for item in items[1:]]
+        try:
+            first = quietly(items[0])  # this thread would only wait
+        finally:
+            wait(others)
+        return [first, *(other.result() for other in others)]
 
     def pass_rows(self, n_features: int, n_clusters: int) -> int:
         """Rows a block of the fast pass: without kernels it works in tiles of its own."""
@@ -280,6 +287,14 @@ class NumpyBackend(Backend):
         from kmeans_xp.backends import numba_bounds
 
         return numba_bounds.tighten(x, rows, labels, own, upper, lower, half)
+
+    def means(self, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
+        """Rounded means of all clusters, by compiled code where it can."""
+        if self._fast is None:
+            return super().means(sums, old)
+        from kmeans_xp.backends import numba_means
+
+        return numba_means.means(sums, old, self.map)
 
     def squares(
         self,

@@ -17,6 +17,7 @@ from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_nu
 from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid, SquareSum
+from kmeans_xp.exact.means import rounded_means
 from kmeans_xp.exact.squares import Enclosure, enclose_squares
 from kmeans_xp.exact.sums import ClusterSums
 
@@ -336,6 +337,10 @@ class Backend:
             sums.value_level(level)[...] += sign * part
             level += 1
         sums.weights[0] += sign * np.bincount(labels, minlength=sums.shape[0])
+
+    def means(self, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
+        """Rounded means of all clusters (`exact.means.rounded_means`)."""
+        return rounded_means(sums, old)
 
     def squares(
         self,

@@ -118,7 +118,7 @@ def _code(found: Any, n: Any, ids: Any, lists: Any, used: Any) -> Any:
     """Code of a cell with these candidates."""
     if n == 1:
         return ids[found[0]]
-    if n > lists.shape[1] - 1 or used[0] == len(lists):
+    if n > lists.shape[1] - 1 or used[0] == used[1]:
         return OPEN
     row = used[0]
     used[0] += 1
@@ -160,17 +160,21 @@ def build(
     starts: Any,
     table: Any,
     lists: Any,
+    used: Any,
+    part: Any,
 ) -> None:
     """Fill the table: boxes that hold rows are halved until one centroid is left, or one cell.
 
-    `held` tells which boxes hold rows, for each depth from `starts[depth]` on.
+    `held` tells which boxes hold rows, for each depth from `starts[depth]` on; `used` which of the
+    lists are free: from the first number up to the second. Of the halves of the whole box only the
+    one numbered `part` is looked at.
     """
     n_features, depths = points.shape[1], len(starts)
     found = np.empty((depths + 1, len(points)), np.int32)
     count, turn = np.zeros(depths + 1, np.int64), np.zeros(depths, np.int64)
     corner = np.zeros((depths, 3), np.int64)
     corner[0, :n_features] = 1
-    middle, half, used = np.empty(n_features), np.empty(n_features), np.zeros(1, np.int64)
+    middle, half = np.empty(n_features), np.empty(n_features)
     distance = np.empty(len(points))
     found[0], count[0] = np.arange(len(points)), len(points)
     depth = 0
@@ -192,7 +196,9 @@ def build(
             if n < 2 or size == 1:
                 depth -= 1
                 continue
-        if turn[depth] == 1 << n_features:
+            if depth == 0:
+                turn[0] = part
+        if turn[depth] == (part + 1 if depth == 0 else 1 << n_features):
             turn[depth] = 0
             depth -= 1
             continue
@@ -222,6 +228,62 @@ def _score(block: Any, n: Any, points: Any, lists: Any, entry: Any) -> None:
 
 
 @score_jit
+def _least_lead(n: Any, block: Any, margin: Any) -> Any:
+    """Least lead of the rows of a block that are sure of their labels."""
+    least = np.float32(np.inf)
+    for r in range(n):
+        lead = block[r] - block[_ROW + r]
+        least = lead if lead > margin and lead < least else least
+    return least
+
+
+@jit
+def _give(kept: Any, cell: Any, middle: Any, half: Any, points: Any, old: Any) -> Any:
+    """How much leads among the kept candidates of a cell may have shrunk, at most.
+
+    The score of x changes by δ·(x − (c + c_old) / 2), δ = c − c_old.
+    """
+    high, low, moved = -np.inf, np.inf, False
+    for i in range(1, kept[cell, 0] + 1):
+        k, change, reach = np.uint32(kept[cell, i]), 0.0, 0.0
+        for j in range(points.shape[1]):
+            c, before = points[k, j], old[k, j]
+            change += (c - before) * (middle[j] - 0.5 * (c + before))
+            reach += abs(c - before) * half[j]
+        moved |= reach != 0
+        high, low = max(high, change + reach), min(low, change - reach)
+    return (high - low) * (1 + 2.0**-40) if moved else 0.0
+
+
+@jit
+def _within(lists: Any, entry: Any, kept: Any, cell: Any) -> Any:
+    """Whether all candidates of one list, in order, are in the other."""
+    i, n = 1, lists[entry, 0]
+    for place in range(1, kept[cell, 0] + 1):
+        i += i <= n and lists[entry, i] == kept[cell, place]
+    return i > n
+
+
+@jit
+def _settled(cell: Any, entry: Any, where: Any, lists: Any, proof: Any, middle: Any) -> Any:
+    """Whether the rows of a cell that were sure of their labels keep them: all that they were
+    compared with is too far still, and nothing else came near.
+    """
+    numbers, side, base, width, half, slack = where
+    kept, _, least, points, old = proof
+    if not least[cell] > 0 or not _within(lists, entry, kept, cell):
+        return False
+    number = np.uint32(numbers[cell])
+    for j in range(points.shape[1] - 1, -1, -1):
+        middle[j] = base[j] + (number % side + 0.5) * width[j]
+        number //= side
+    give = _give(kept, cell, middle, half, points, old)
+    if give != 0:
+        least[cell] -= give + slack
+    return least[cell] > 0
+
+
+@score_jit
 def _differing(n: Any, block: Any, ids: Any, margin: Any, known: Any, news: Any, codes: Any) -> Any:
     """Rows of a block that are not sure to have their known label; how many."""
     count = 0
@@ -245,7 +307,16 @@ def _differing_from(label: Any, known: Any, news: Any, codes: Any) -> Any:
 
 @jit
 def _note(
-    at: Any, count: Any, news: Any, codes: Any, sorted_rows: Any, labels: Any, out: Any, counts: Any
+    at: Any,
+    count: Any,
+    news: Any,
+    codes: Any,
+    sorted_rows: Any,
+    labels: Any,
+    out: Any,
+    counts: Any,
+    unsure: Any,
+    cell: Any,
 ) -> None:
     """Label rows of a block; list those that changed, by their place, and those not sure."""
     _, order, known = sorted_rows
@@ -257,6 +328,9 @@ def _note(
             left[counts[1]] = row
             counts[1] += 1
             known[place] = OPEN  # others will label it
+            unsure[cell, 0] += 1
+            if unsure[cell, 0] < unsure.shape[1]:
+                unsure[cell, unsure[cell, 0]] = place
             continue
         before = labels[row] if known[place] == OPEN else known[place]
         known[place] = label
@@ -279,28 +353,44 @@ def assign(
     points: Any,
     ids: Any,
     margin: Any,
+    where: Any,
+    proof: Any,
     labels: Any,
     out: Any,
     counts: Any,
 ) -> None:
     """Label the rows of the cells first..last; see `_note`."""
-    rows, _, known = sorted_rows
+    rows, order, known = sorted_rows
+    kept, unsure, least, middle = proof[0], proof[1], proof[2], np.empty(3)
     block, found = np.zeros(6 * _ROW, np.float32), np.empty(_BLOCK + 1, np.int32)
     news = np.empty(_BLOCK + 1, np.int64)
     for cell in range(first, last):
         code = codes[cell]
         if code >= 0 and code == before[cell]:
             continue
-        before[cell] = code
+        entry = OPEN - 1 - code
+        seen = code < OPEN and before[cell] < OPEN
+        if seen and _settled(cell, entry, where, lists, proof, middle):
+            for i in range(unsure[cell, 0]):
+                out[2][counts[1]] = order[unsure[cell, 1 + i]]
+                counts[1] += 1
+            continue
+        before[cell], lead = code, np.float32(np.inf)
+        unsure[cell, 0] = 0
         for at in range(starts[cell], starts[cell + 1], _BLOCK):
             n = min(_BLOCK, starts[cell + 1] - at)
             some = known[at : at + n]
             if code >= OPEN:
                 count = _differing_from(code if code >= 0 else _UNSURE, some, news, found)
             else:
-                entry = OPEN - 1 - code
                 _turn(rows, at, at + n, view, block)
                 lanes = (n + _LANES - 1) // _LANES * _LANES
                 _score(block, lanes, points, lists, entry)
+                lead = min(lead, _least_lead(n, block, margin))
                 count = _differing(n, block, ids, margin, some, news, found)
-            _note(at, count, news, found, sorted_rows, labels, out, counts)
+            _note(at, count, news, found, sorted_rows, labels, out, counts, unsure, cell)
+        if code < OPEN:
+            few = unsure[cell, 0] < unsure.shape[1]
+            least[cell] = np.float64(lead) - margin if few else 0.0
+            for i in range(lists[entry, 0] + 1):
+                kept[cell, i] = lists[entry, i]

@@ -12,6 +12,7 @@ import numpy as np
 
 from kmeans_xp.backends import cells
 from kmeans_xp.backends import numba_cell_kernels as kernels
+from kmeans_xp.backends.cells import PAD, Run
 from kmeans_xp.backends.jit import frozen
 from kmeans_xp.backends.records import Frame, Swept, Task, Tile
 
@@ -32,6 +33,12 @@ class Cells(cells.Cells):
         super().__init__(x, frame, labels, box)
         self._view = x.dtype.type(frame.scale), frame.center.astype(x.dtype)
         self._lists = np.empty((min(_LISTS, self.table.size), _LISTED + 1), dtype=np.int32)
+        # of cells that list candidates: those that the rows were compared with, the places of the
+        # rows that these left unsure, and the least lead that the others still have
+        self._kept, self._unsure = np.zeros((2, len(self.cells), _LISTED + 1), dtype=np.int32)
+        self._least = np.zeros(len(self.cells))
+        self._ids, self._exact = np.empty(0, dtype=np.int32), np.empty((0, x.shape[1]))
+        self._plain = False
 
     @staticmethod
     def numbered(x: np.ndarray, frame: Frame, box: cells.Box) -> np.ndarray:
@@ -53,7 +60,7 @@ class Cells(cells.Cells):
         kernels.sort(frozen(x), numbers, place, labels, rows, order, known)
         return rows, order, known
 
-    def fill(self, points: np.ndarray, slack: float, task: Task) -> None:
+    def fill(self, points: np.ndarray, slack: float, task: Task, run: Run, workers: int) -> None:
         """Fill the table, and make the centroids ready for cells that list them."""
         box, tile = self.box, task.tile
         self._points = np.zeros((len(points), 4), dtype=np.float32)
@@ -61,9 +68,25 @@ class Cells(cells.Cells):
         slope, offset, limit = task.terms[:3]
         sure = box.reach < limit
         margin = (slope * box.reach + offset) * (1 + 1e-6) if sure else math.inf
-        self._margin, self._ids = np.float32(margin), task.ids
+        self._margin = np.float32(margin)
+        # leads over centroids outside the fast pass are not known
+        plain, was_plain = math.isinf(task.terms[6]), self._plain
+        if not (plain and was_plain and np.array_equal(task.ids, self._ids)):
+            self._least.fill(0)
+        old = self._exact if len(self._exact) == len(points) else points
+        self._ids, self._exact, self._plain = task.ids, points, plain
+        half = (0.5 + PAD) * box.width
+        self._where = self.cells, np.uint32(box.side), box.base, box.width, half, slack
+        self._proof = self._kept, self._unsure, self._least, points, old
         where = box.base, box.width, slack, self.held, self.depths
-        kernels.build(points, task.ids, *where, self.table, self._lists)
+        parts, share = iter(range(1 << points.shape[1])), len(self._lists) // workers
+
+        def work(worker: int) -> None:
+            used = np.array([worker, worker + 1], dtype=np.int64) * share
+            for part in parts:
+                kernels.build(points, task.ids, *where, self.table, self._lists, used, part)
+
+        run(work, range(workers))
 
     def assign(self, first: int, last: int, labels: np.ndarray) -> Swept:
         """Label the rows of some cells where these tell, in `labels` and here."""
@@ -73,7 +96,8 @@ class Cells(cells.Cells):
         which = self.starts, self.codes, self.before
         rows = self.x, self.order, self.known
         near = self._view, self._lists, self._points, self._ids, self._margin
-        kernels.assign(first, last, *which, rows, *near, labels, (moved, old, left), counts)
+        state = self._where, self._proof
+        kernels.assign(first, last, *which, rows, *near, *state, labels, (moved, old, left), counts)
         n, n_left = counts.tolist()
         return Swept(n, moved[:n], old[:n], left[:n_left])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,16 @@ import numpy as np
 from kmeans_xp.backends.jit import jit
 from kmeans_xp.backends.numba_exact import fma, two_sum
 from kmeans_xp.exact.grid import Grid
+from kmeans_xp.exact.means import rounded_means, some_means
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["plain_means", "suits", "warmup"]
+__all__ = ["means", "plain_means", "suits", "warmup"]
 
 # Levels that the kernel knows, and powers of two that it may scale by.
 _LEVELS = 3
 _RANGE = 300
+# Means that a worker forms at a time.
+_TOGETHER = 1 << 14
 # Means below this, by item size, are left to others: they could come near the subnormal numbers.
 _SMALLEST = {4: 2.0**-120, 8: 2.0**-400}
 
@@ -99,6 +103,34 @@ def plain_means(
     limit = _SMALLEST[means.itemsize]
     _means(padded, len(levels), *units, clusters, narrow, limit, means, certain)
     return means, certain
+
+
+def means(sums: ClusterSums, old: np.ndarray, run: Callable[..., Any]) -> np.ndarray:
+    """Rounded means of all clusters (`exact.means.rounded_means`).
+
+    Parameters
+    ----------
+    sums : ClusterSums
+    old : ndarray, shape (K, D)
+        Rows of clusters without weight; their dtype is the result's.
+    run : callable
+        ``run(function, items)`` applies a function to every item.
+    """
+    if not suits(sums):
+        return rounded_means(sums, old)
+    new, filled = old.copy(), np.arange(len(old))
+    if (empty := sums.empty()).size:
+        filled = np.setdiff1d(filled, empty, assume_unique=True)
+
+    def work(clusters: np.ndarray) -> None:
+        values, certain = plain_means(sums, clusters, old.dtype)
+        for i in np.flatnonzero(~certain):
+            values[i] = some_means(sums, clusters[i : i + 1], old.dtype)[0]
+        new[clusters] = values
+
+    step = max(1, _TOGETHER // old.shape[1])
+    run(work, [filled[i : i + step] for i in range(0, len(filled), step)])
+    return new + old.dtype.type(0)  # -0 becomes +0
 
 
 def suits(sums: ClusterSums) -> bool:

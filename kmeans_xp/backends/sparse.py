@@ -13,7 +13,6 @@ import numpy as np
 from kmeans_xp.backends import forced_generic
 from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.backends.generic import chosen_block_rows
-from kmeans_xp.exact.means import rounded_means, some_means
 from kmeans_xp.exact.sums import ClusterSums
 
 __all__ = ["CsrRows", "SparseBackend", "padded"]
@@ -156,29 +155,6 @@ class SparseBackend(NumpyBackend):
         offsets = np.full(width, np.finfo(centers.dtype).min, dtype=centers.dtype)
         offsets[: len(bias)] = bias
         return columns, offsets
-
-    def means(self, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
-        """Rounded means of all clusters (`exact.means.rounded_means`), by compiled code where it
-        can.
-        """
-        if self._fast is None:
-            return rounded_means(sums, old)
-        from kmeans_xp.backends import numba_means
-
-        if not numba_means.suits(sums):
-            return rounded_means(sums, old)
-        new = old.copy()
-        filled = np.setdiff1d(np.arange(len(old)), sums.empty(), assume_unique=True)
-
-        def work(clusters: np.ndarray) -> None:
-            values, certain = numba_means.plain_means(sums, clusters, old.dtype)
-            for i in np.flatnonzero(~certain):
-                values[i] = some_means(sums, clusters[i : i + 1], old.dtype)[0]
-            new[clusters] = values
-
-        step = max(1, _BLOCK_ENTRIES // old.shape[1])
-        self.map(work, [filled[i : i + step] for i in range(0, len(filled), step)])
-        return new + old.dtype.type(0)  # -0 becomes +0
 
     def add_rows(
         self,

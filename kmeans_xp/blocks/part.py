@@ -47,6 +47,8 @@ _MOVED_TOGETHER = 16
 _MOST_ROWS = 0.6
 # Cells that leave more rows than this open are given up.
 _MOST_OPEN = 0.25
+# So few are not worth a pass of their own before float64: most of them are near-ties.
+_FEW_LEFT = 256
 # Ranges of cells that a worker, one of several, takes in turn.
 _CELL_RANGES = 4
 
@@ -137,9 +139,10 @@ class Part:
             self._plan = self._drift(centroids, centers), None
         task = self._task(centers)
         cells = None if self.bounds is not None else self._cells
-        if cells is not None:
-            cells.aim(centers.values, task)
         threads = self.backend.n_threads
+        if cells is not None:
+            with self.backend.session():
+                cells.aim(centers.values, task, self.backend.map, threads)
         if cells is None:
             ranges = self._batches(len(centroids))
         else:
@@ -231,7 +234,9 @@ class Part:
         else:
             changed, left = label_in_cells(self.backend, cells, batches, task.labels, self.w, sums)
             counts += changed, 0, len(left)
-            rest = (left,) if left.size else ()
+            rest = (left,) if len(left) > _FEW_LEFT else ()
+            if not rest:
+                open_rows.append(left)
         waiting: list[Swept] = []
         enough = _MOVED_TOGETHER * len(centers.first)
         for rows in rest:

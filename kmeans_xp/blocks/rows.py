@@ -124,7 +124,8 @@ class RowBlocks(ABC):
 
     def means(self, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
         """New centroids; a cluster without weight keeps its old one."""
-        return self.common.metric.means(sums, old)
+        with self.session():
+            return self.common.metric.finish(self.backend.means(sums, old), sums, old)
 
     # ---- data and centroids
 

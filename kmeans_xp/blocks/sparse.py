@@ -233,11 +233,6 @@ class SparseBlocks(RowBlocks):
         cuts = allowed[places[places < len(allowed)]]
         return np.unique(np.concatenate([[0], cuts, [len(rows)]])).tolist()
 
-    def means(self, sums: ClusterSums, old: np.ndarray) -> np.ndarray:
-        """New centroids; a cluster without weight keeps its old one."""
-        with self.session():
-            return self.common.metric.finish(self.backend.means(sums, old), sums, old)
-
     def farthest(self, centroids: np.ndarray, count: int) -> Far:
         """Up to `count` rows that empty clusters may take."""
         assert self._labels is not None

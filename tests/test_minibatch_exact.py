@@ -96,6 +96,21 @@ def test_means_on_midpoints_are_decided_by_integers(dtype, few, monkeypatch):
     assert asked
 
 
+@pytest.mark.parametrize("weights", [None, "float32"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_batch_far_below_its_centroids(dtype, weights):
+    """In units of the batch the means overflow float32."""
+    x = np.array([[1e-40, -1e-44, 0.0], [3e-44, 2e-42, 7.0]], dtype=dtype)
+    old = np.array([[-3.1, 1e20, 1e-30]], dtype=dtype)
+    labels, w = np.zeros(2, dtype=np.int32), None
+    if weights is not None:
+        w = np.array([1.5, 2.0], dtype=weights)
+    truth = exact_means(x, reference.as_weights(w, 2), labels, old, [Fraction(7)])
+    assert np.isfinite(truth.astype(np.float64)).all()
+    got = blended_means(make_sums(x, w, labels, 1), Totals(np.array([7])), old)
+    assert np.array_equal(got, truth)
+
+
 def test_totals():
     totals = Totals(np.array([1, 100, 7, 0]))
     assert totals.rare(0.01).tolist() == [True, False, False, True]  # 0.01 is above 1/100

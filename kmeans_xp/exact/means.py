@@ -193,9 +193,11 @@ def round_certainly(
         below, above = np.nextafter(below, -np.inf), np.nextafter(above, np.inf)
     below = np.where(exact, high, below)
     above = np.where(exact, high, above)
-    floor, floor_scaled = (-120, -125) if dtype == np.float32 else (-900, -1021)
+    reach, floor_scaled = (120, -125) if dtype == np.float32 else (900, -1021)
     size = np.abs(high)
-    normal = (size > 2.0**floor) & (np.frexp(size)[1] + exponents > floor_scaled)
+    # running means may be far above the exponents, which are those of a batch
+    normal = (size > 2.0**-reach) & (size < 2.0**reach)
+    normal &= np.frexp(size)[1] + exponents > floor_scaled
     down, up = below.astype(dtype), above.astype(dtype)
     certain = ((down == up) & normal) | (exact & (high == 0))
     value = np.ldexp(down, np.where(certain, exponents, 0).astype(np.int32))

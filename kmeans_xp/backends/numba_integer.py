@@ -243,7 +243,7 @@ def integer_sweep(
     `view` is scale and centre, `tile` an `IntegerTile` as `arguments` gives it.
     """
     state, work, memory = (
-        np.empty(3 * BLOCK, np.float32),
+        np.zeros(3 * BLOCK, np.float32),  # `settle` reads the labels of a short block to its end
         _work(x.shape[1], view[1]),
         scratch(x.shape[1]),
     )

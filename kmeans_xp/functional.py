@@ -105,8 +105,9 @@ def kmeans(
     algorithm : {"auto", "lloyd", "hamerly", "elkan"}
         How to compute; the result has the same bits with each.
     device : {"cuda", "cpu", None}
-        "cuda" computes NumPy input on the current CUDA device (needs CuPy) and returns NumPy; None
-        computes where X is, and "cpu" too, but refuses X that is not on the host.
+        "cuda" computes NumPy input, or the blocks of a stream, on the current CUDA device (needs
+        CuPy) and returns NumPy; None computes where X is, and "cpu" too, but refuses X that is not
+        on the host.
     lengths : array of int, shape (B,), optional
         Of a padded batch X of shape (B, N, D): how many rows of each problem count.
     offsets : array of int, shape (B + 1,), optional

@@ -78,13 +78,14 @@ class Rows:
         Bytes the half-precision copies and lists may take; by default what the device has free.
     """
 
+    remedy = "stream the rows from host memory instead"
+
     def __init__(self, X: Any, weights: Any, target: Target, memory_limit: int | None) -> None:
         import cupy as cp
 
         self.X = cp.ascontiguousarray(X)
         self.N, self.D = map(int, X.shape)
-        if self.N >= 1 << 31 or self.D > 1 << 16:
-            raise DeviceUnsupported(f"shape {X.shape} exceeds 2^31 rows or 65,536 columns")
+        self._check_shape()
         self.bits = X.dtype.itemsize * 8
         self.Dp = padded(self.D)
         self._claim(memory_limit)
@@ -97,10 +98,25 @@ class Rows:
         self._read_columns(kernel("column_stats"), target)
         self._read_weights(weights, kernel("weight_stats"), blocks)
         self._choose_frame(kernel("largest_norm"), blocks)
+        self._allocate_copies()
+        self._split(kernel("split_rows"), blocks)
+
+    def _check_shape(self) -> None:
+        if self.N >= 1 << 31 or self.D > 1 << 16:
+            raise DeviceUnsupported(
+                f"shape ({self.N}, {self.D}) exceeds 2^31 rows or 65,536 columns"
+            )
+
+    def _allocate_copies(self) -> None:
+        import cupy as cp
+
         self.hi = cp.empty((self.N, self.Dp), cp.uint16)
         self.lo = cp.empty((self.N, self.Dp), cp.uint16)
         self.norms = cp.empty((self.N, 2), cp.float32)
-        kernel("split_rows")(
+
+    def _split(self, kernel: Kernel, blocks: int) -> None:
+        """Make the half-precision copies."""
+        kernel(
             blocks,
             self.X,
             self.centre,
@@ -164,7 +180,7 @@ class Rows:
         if wanted > memory_limit:
             raise MemoryError(
                 f"the CUDA loop wants {wanted:,} bytes beside X and may use {memory_limit:,}; "
-                "stream the rows from host memory instead"
+                f"{self.remedy}"
             )
 
     def _read_columns(self, kernel: Kernel, target: Target) -> None:
@@ -176,7 +192,10 @@ class Rows:
         threads = D * -(-target.multiprocessors * 2048 // D)
         size = np.int64(N) * D
         kernel(-(-threads // 256), self.X, size, np.int32(D), np.int64(threads), largest, lowest)
-        self.grid = Grid(largest.get().view(np.float64), lowest.get())
+        self._set_grid(Grid(largest.get().view(np.float64), lowest.get()))
+
+    def _set_grid(self, grid: Grid) -> None:
+        self.grid = grid
         # float64 distances are taken on x * distance_scale, below 1; narrower data need no scale
         top = int(self.grid.top.max()) if self.bits == 64 else 0
         self.distance_scale = math.ldexp(1.0, -max(-1000, min(1000, top)))

@@ -63,13 +63,25 @@ class Iteration:
         Address of the pinned ring of states.
     testing : frozenset of str
         "no-certificate" and "slow-means" switch parts off or on, for tests only.
+    differences : bool, default False
+        The rows are a block of many, and the sums what passes over blocks change of those of all:
+        a cluster beyond the others holds the rows that are in none.
     """
 
     def __init__(
-        self, rows: Rows, labels: Any, K: int, target: Target, log: int, testing: frozenset[str]
+        self,
+        rows: Rows,
+        labels: Any,
+        K: int,
+        target: Target,
+        log: int,
+        testing: frozenset[str] = frozenset(),
+        differences: bool = False,
     ) -> None:
         self.rows, self.K, self.target = rows, K, target
-        self.labels = labels
+        self.labels, self.differences = labels, differences
+        self.bins = K + differences
+        self.most_entries = 2 * rows.N if differences else rows.N
         self._log = np.uint64(log)
         self._graph: Any = None
         self._runs = 0
@@ -94,7 +106,7 @@ class Iteration:
             v for v in (4, 2, 1) if v <= widest and rows.D % v == 0 and (aligned or v == 1)
         )
         room = min(target.shared_bytes - 2048, 160 * 1024)
-        self.use_shared = room // 8 >= self.K
+        self.use_shared = room // 8 >= self.bins
 
     def _allocate(self) -> None:
         import cupy as cp
@@ -111,18 +123,19 @@ class Iteration:
         self.state = cp.zeros(STATE.itemsize, cp.uint8)
         self.control = cp.zeros(4, cp.int32)
         self.old = cp.full(N, -1, cp.int32)
-        # two lists of 8 bytes a row, each used twice: open and full rows, then the sorted entries;
-        # pairs, then the moved rows
-        self.sorted = cp.empty((N, 2), cp.int32)
-        self.open_rows, self.full_rows = self.sorted.reshape(2, N)
+        # two lists, each used twice: open and full rows, then the sorted entries; pairs, then the
+        # moved rows
+        self.sorted = cp.empty((self.most_entries, 2), cp.int32)
+        self.open_rows, self.full_rows = self.sorted.reshape(2, self.most_entries)
         self.pairs = cp.empty((N, 2), cp.int32)
-        self.entries, self.cursor, self.counts = cp.zeros((3, K), cp.int32)
+        bins = self.bins
+        self.entries, self.cursor, self.counts = cp.zeros((3, bins), cp.int32)
         weight_levels = rows.weight_levels if rows.weights is not None else 0
-        self.all_levels = cp.zeros(rows.levels * K * D + weight_levels * K, cp.int64)
-        self.levels = self.all_levels[: rows.levels * K * D].reshape(rows.levels, K, D)
+        self.all_levels = cp.zeros(rows.levels * bins * D + weight_levels * bins, cp.int64)
+        self.levels = self.all_levels[: rows.levels * bins * D].reshape(rows.levels, bins, D)
         unit = -24 - 32 * np.arange(rows.levels)
         self.exponents = unit[:, None] + rows.grid.top
-        self.weight_levels = self.all_levels[rows.levels * K * D :].reshape(weight_levels, K)
+        self.weight_levels = self.all_levels[self.levels.size :].reshape(weight_levels, bins)
         if rows.weights is not None:
             self.exponents = self.exponents + rows.weight_grid.top
         self.exponent0 = cp.asarray(self.exponents[0].astype(np.int32))
@@ -159,8 +172,8 @@ class Iteration:
         decide = variants.plain_variant(("exact.cuh", "decide.cu"), X_BITS=bits)
         self._decide_pairs = Kernel(decide, "decide_pairs", target, threads=256)
         self._decide_rows = Kernel(decide, "decide_rows", target, threads=512)
-        sums = variants.sums_variant(bits, self.vec, self.terms, weighted)
-        shared = self.K * 4 if self.use_shared else 0
+        sums = variants.sums_variant(bits, self.vec, self.terms, weighted, self.differences)
+        shared = self.bins * 4 if self.use_shared else 0
         self._list_moved = Kernel(sums, "list_moved", target, threads=512)
         self._count = Kernel(sums, "count_entries", target, threads=512, shared=2 * shared)
         self._scan = Kernel(sums, "scan_entries", target, threads=1024)
@@ -216,10 +229,12 @@ class Iteration:
 
     def enqueue(self) -> None:
         """Enqueue the kernels on the current stream."""
-        blocks = -(-self.K // 256)
-        self._begin(blocks, self.state, self.control, self.entries, np.int32(self.K))
+        blocks = -(-self.bins // 256)
+        self._begin(blocks, self.state, self.control, self.entries, np.int32(self.bins))
         self.assign()
         self.update()
+        if not self.differences:
+            self._move_centroids()
         self._finish(1, self.state, self.control, self._log)
 
     def assign(self) -> None:
@@ -289,10 +304,10 @@ class Iteration:
         return lost * tiles.chunk + self.rows.Dp // tiles.chunk + 2
 
     def update(self) -> None:
-        """Sums of the rows that moved (or of all), and the means."""
+        """Sums of the rows that moved (or of all)."""
         rows, K, N, sms = (
             self.rows,
-            np.int32(self.K),
+            np.int32(self.bins),
             np.int32(self.rows.N),
             self.target.multiprocessors,
         )
@@ -310,9 +325,12 @@ class Iteration:
             *(self.labels, self.pairs, N, K, use_shared, self.cursor, self.sorted, state),
         )
         self._sum_segments(N, K)
-        size = self.K * rows.D
+
+    def _move_centroids(self) -> None:
+        """Means of the sums."""
+        rows, size = self.rows, self.K * self.rows.D
         self._means(
-            min(-(-size // 256), 16 * sms),
+            min(-(-size // 256), 16 * self.target.multiprocessors),
             self.levels,
             np.int32(rows.levels),
             self.exponent0,
@@ -320,12 +338,12 @@ class Iteration:
             self.weight_levels,
             np.int32(len(self.weight_levels)),
             np.int32(rows.weight_grid.top[0] - 24 if rows.weights is not None else 0),
-            K,
+            np.int32(self.K),
             np.int32(rows.D),
             np.float64(rows.distance_scale),
             self.centroids,
             self.ring,
-            state,
+            self.state,
         )
 
     def _sum_segments(self, N: np.int32, K: np.int32) -> None:
@@ -337,13 +355,13 @@ class Iteration:
             weights, factors = rows.weights, (float(a[0]), float(b[0]))
         w1, w2 = np.float64(factors[0]), np.float64(factors[1])
         self._segment_sums(
-            -(-(-(-rows.N // run) * lanes) // 256),
+            -(-(-(-self.most_entries // run) * lanes) // 256),
             rows.X,
             weights,
             self.sorted,
             N,
             np.int32(rows.D),
-            np.int64(self.K * rows.D),
+            np.int64(self.bins * rows.D),
             np.int32(run),
             np.int32(self.run_bits),
             self.scale,
@@ -359,7 +377,7 @@ class Iteration:
             return
         run = 32
         self._segment_weights(
-            -(-rows.N // (run * 256)),
+            -(-self.most_entries // (run * 256)),
             *(weights, self.sorted, N, K, np.int32(run), w1, w2),
             *(self.weight_levels, np.int32(rows.weight_levels), self.state),
         )

@@ -192,12 +192,14 @@ def centroids_variant(bits: int, first: Tiles, second: Tiles) -> Variant:
     )
 
 
-def sums_variant(bits: int, vec: int, terms: int, weighted: bool) -> Variant:
-    """Source and options of the exact sums."""
-    unroll = 8 if vec * max(terms, 1) <= 4 else 4
-    return plain_variant(
-        ("sums.cu",), X_BITS=bits, VEC=vec, TERMS=terms, WEIGHTED=int(weighted), UNROLL=unroll
-    )
+def sums_variant(
+    bits: int, vec: int, terms: int, weighted: bool, differences: bool = False
+) -> Variant:
+    """Source and options of the exact sums, or of what one block changes of them."""
+    options = {"WEIGHTED": int(weighted), "UNROLL": 8 if vec * max(terms, 1) <= 4 else 4}
+    if differences:
+        options["DIFFERENCES"] = 1
+    return plain_variant(("sums.cu",), X_BITS=bits, VEC=vec, TERMS=terms, **options)
 
 
 def means_variant(bits: int, weighted: bool, force_slow: bool) -> Variant:

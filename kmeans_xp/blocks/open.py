@@ -46,7 +46,7 @@ def open_blocks(
     dtype : numpy.dtype
         float32 or float64: the dtype of the centroids.
     device : "cuda" or None
-        "cuda" computes host data on the current CUDA device.
+        "cuda" computes host data, or the blocks of a stream, on the current CUDA device.
     algorithm : str
         Whether to keep bounds: "lloyd" never does, "auto" once they pay.
     metric : Metric
@@ -95,20 +95,29 @@ def _open(
     try:
         return DeviceBlocks(on_device, w, dtype, x)
     except DeviceUnsupported as reason:
-        warnings.warn(
-            f"the CUDA kernels cannot be used here, using CuPy's own functions: {reason}",
-            RuntimeWarning,
-            stacklevel=outside(),
-        )
+        _warn_of_no_kernels(reason)
         return in_memory(on_device)
+
+
+def _warn_of_no_kernels(reason: Exception) -> None:
+    warnings.warn(
+        f"the CUDA kernels cannot be used here, using CuPy's own functions: {reason}",
+        RuntimeWarning,
+        stacklevel=outside(),
+    )
 
 
 def _open_stream(
     x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
 ) -> Blocks:
-    if device == "cuda":
-        raise ValueError("device='cuda' takes arrays, and X is a stream; leave device out")
-    return StreamBlocks(x, w, dtype, metric)
+    if device != "cuda":
+        return StreamBlocks(x, w, dtype, metric)
+    from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
+
+    blocks = DeviceStreamBlocks(x, w, dtype, metric)
+    if blocks.unsupported is not None:
+        _warn_of_no_kernels(blocks.unsupported)
+    return blocks
 
 
 def _open_dask(

@@ -70,6 +70,13 @@ class Part:
     x : array, shape (n, D), or None
         The rows, never modified; directions for a spherical metric. They may come and go between
         passes; only `begin` does without.
+
+    Attributes
+    ----------
+    algorithm : str
+        As for `kmeans`.
+    eager : bool
+        Whether "auto" may keep bounds from the first pass on.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Part:
         self.common, self.backend, self.w, self.x = common, backend, w, x
         self.n_rows, self.n_features = n_rows, common.n_features
         self.algorithm = "auto"
+        self.eager = True
         self._norms: np.ndarray | None = None
         self._known_squares: dict[bool, Dyadic] = {}
         self._cells: Any = None
@@ -209,7 +217,7 @@ class Part:
         if self.bounds is None and self.algorithm != "lloyd" and not self._cells_pay:
             few = self._changed is not None and self._changed < _FEW_CHANGES * self.n_rows
             large = self.n_features > _FEWEST and len(centroids) * self.n_features >= _LARGE_PASS
-            if (few or large or self.algorithm != "auto") and len(centroids) > 1:
+            if (few or (large and self.eager) or self.algorithm != "auto") and len(centroids) > 1:
                 self.bounds = Bounds(self.n_rows)
         return None if self.bounds is None else self.bounds.follow(centroids, centers, self.labels)
 
@@ -330,6 +338,10 @@ class Part:
             count = max(-(-self.n_rows // size), min(_BATCHES * threads, self.n_rows // _FEW_ROWS))
             size = -(-self.n_rows // (-(-count // threads) * threads))
         return self._ranges(size)
+
+    def labelled(self, changed: int) -> None:
+        """Take note that `labels` were brought up to date from elsewhere, after `begin`."""
+        self._plan, self._changed = None, changed
 
     # ---- once a fit
 

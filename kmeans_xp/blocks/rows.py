@@ -111,6 +111,10 @@ class RowBlocks(ABC):
             self._labels = self.label_store
             self._labels.fill(-1)
 
+    def new_sums(self, n_clusters: int) -> ClusterSums:
+        """Sums of no rows yet, for `relabel`."""
+        return self.common.cluster_sums(n_clusters)
+
     def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
         """Potentials for k-means||, as `potential`; all rows are passed over, never gathered."""
         if rows is None:
@@ -184,7 +188,7 @@ class RowBlocks(ABC):
         if not self._labelled or (with_sums and self._sums is None):
             self.unlabel()
             self._labelled = True
-            self._sums = self.common.cluster_sums(len(centroids)) if with_sums else None
+            self._sums = self.new_sums(len(centroids)) if with_sums else None
         with self.session():
             return self.relabel(centroids, self._sums)
 

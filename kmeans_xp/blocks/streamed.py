@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.assignment import choose_frame
+from kmeans_xp.assignment import Centers, choose_frame
 from kmeans_xp.backends import Backend
 from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.blocks.base import Potential
@@ -69,13 +69,16 @@ class StreamBlocks(RowBlocks):
         """Read blocks and visit them, one after the other, with the number of their first row."""
         for i, block in self.stream.each(wanted):
             part = self._parts[i]
-            part.x = directions(block, self.dtype) if self.common.metric.spherical else block
+            part.x = self._as_computed(block)
             try:
                 with self.session():
                     self._first_look(part)
                     call(self.stream.bounds[i][0], part)
             finally:
                 part.x = None
+
+    def _as_computed(self, block: np.ndarray) -> np.ndarray:
+        return directions(block, self.dtype) if self.common.metric.spherical else block
 
     def _first_look(self, part: Part) -> None:
         """Take what is needed once of rows that are here."""
@@ -92,20 +95,25 @@ class StreamBlocks(RowBlocks):
 
     def relabel(self, centroids: np.ndarray, sums: ClusterSums | None) -> tuple[int, int]:
         """Label every row, bring the sums up to date; counts changed and rechecked rows."""
+        centers, wanted = self._begin(centroids)
+        counts = np.zeros(2, dtype=np.int64)
+
+        def visit(lo: int, part: Part) -> None:
+            counts[:] += part.relabel(centroids, centers, sums)
+
+        self.visit(visit, wanted)
+        return int(counts[0]), int(counts[1])
+
+    def _begin(self, centroids: np.ndarray) -> tuple[Centers, list[int]]:
+        """Begin an assignment: the centroids made ready, and the blocks that must be read."""
         centers = self._parts[0].prepare(centroids)
         wanted = []
         for i, part in enumerate(self._parts):
             part.algorithm = self.algorithm
             if part.begin(centroids, centers):
                 wanted.append(i)
-        counts = np.zeros(2, dtype=np.int64)
-
-        def visit(lo: int, part: Part) -> None:
-            counts[:] += part.relabel(centroids, centers, sums)
-
         self.stream.skip(wanted)
-        self.visit(visit, wanted)
-        return int(counts[0]), int(counts[1])
+        return centers, wanted
 
     # ---- rows
 

@@ -64,9 +64,9 @@ def plain_variants() -> dict[str, variants.Variant]:
                 )
             for vec in (1, 2) if bits == 64 else (1, 2, 4):
                 for terms in (1, 2, 3, 4) if weighted or bits == 64 else (0,):
-                    found[f"sums-{bits}-{vec}-{terms}-{weighted}"] = variants.sums_variant(
-                        bits, vec, terms, weighted
-                    )
+                    for differences in (False, True):
+                        name = f"sums-{bits}-{vec}-{terms}-{weighted}-{differences}"
+                        found[name] = variants.sums_variant(bits, vec, terms, weighted, differences)
         for lanes in (1, 2, 4, 8, 16, 32):
             for candidates in CANDIDATES:
                 found[f"seed-{bits}-{lanes}-{candidates}"] = plain(

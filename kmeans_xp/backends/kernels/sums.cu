@@ -7,12 +7,20 @@
 //   VEC       columns a thread owns       WEIGHTED  rows are multiplied by a weight
 //   TERMS     0: float32 and narrower without weights, added in float64 as they are (the host picks `coarse` and the
 //             run length so that no sum of a run rounds); n > 0: each value is cut into n float64 terms that add exactly
+//   DIFFERENCES  the rows are one block of many: what they change is added to the levels, whatever its size. Rows in
+//             no cluster come from one beyond the others
 #ifndef UNROLL
 #define UNROLL 8
 #endif
 
-// A state block whose list of moved rows is long is summed anew.
-__device__ __forceinline__ bool sum_anew(const State* state, int N) { return state->n_changed > N / 4; }
+#ifndef DIFFERENCES
+#define DIFFERENCES 0
+#endif
+
+// A state block whose list of moved rows is long is summed anew; not where only the difference is wanted.
+__device__ __forceinline__ bool sum_anew(const State* state, int N) {
+  return !DIFFERENCES && state->n_changed > N / 4;
+}
 
 // ---- which rows moved ------------------------------------------------------------------------------------------
 extern "C" __global__ void list_moved(const int* __restrict__ labels, int* __restrict__ old, int N,

@@ -7,6 +7,8 @@ import weakref
 
 import numpy as np
 
+from .stream import get_current_stream
+
 GUARD, RUBBISH, GONE = 64, 0xF7, 0xF9
 ALIGNMENT = 512
 
@@ -84,6 +86,34 @@ class MemoryPointer:
     def __init__(self, mem, ptr):
         self.mem, self.ptr = mem, ptr
 
+    def copy_from_host_async(self, mem, size, stream=None):
+        _copy_later(self, mem, size, stream, to_device=True)
+
+    def copy_to_host_async(self, mem, size, stream=None):
+        _copy_later(self, mem, size, stream, to_device=False)
+
+
+class _Copy:
+    """A copy between pinned and device memory: it comes when its stream does it."""
+
+    def __init__(self, to, source, size, kept):
+        self._parts, self._kept = (to, source, size), kept
+
+    def run(self):
+        ctypes.memmove(*self._parts)
+
+
+def _copy_later(pointer, address, size, stream, to_device):
+    pinned = pinned_at(address)
+    first = pointer.mem.bytes.ctypes.data
+    if not first <= pointer.ptr <= pointer.ptr + size <= first + pointer.mem.size:
+        raise RuntimeError("cudaErrorInvalidValue: a copy beyond the memory of an array")
+    if address + size > pinned.ptr + len(pinned):
+        raise RuntimeError("cudaErrorInvalidValue: a copy beyond pinned memory")
+    ends = (pointer.ptr, address) if to_device else (address, pointer.ptr)
+    stream = get_current_stream() if stream is None else stream
+    stream._add(_Copy(*ends, size, (pinned, pointer.mem)))
+
 
 class PinnedMemory(bytearray):
     """Memory of the host that kernels may write."""
@@ -107,4 +137,4 @@ def pinned_at(address):
     for first, found in list(_pinned.items()):
         if first <= address < first + len(found):
             return found
-    raise ValueError(f"a kernel is given the address {address:#x}, where no pinned memory is")
+    raise ValueError(f"the device is given the address {address:#x}, where no pinned memory is")

@@ -1,0 +1,305 @@
+"""Blocks of rows that come from the host one after the other: copies that run ahead of the passes,
+and the kernels of `cuda_iteration` over one block at a time.
+
+Pinned memory and two places on the device are taken once. A block is copied on a stream of its own
+while the one before it is computed; events order the two. Exact sums of what blocks change are
+added up on the device and fetched once a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.backends.cuda_data import LONGEST, Grid, Rows, levels_for
+from kmeans_xp.backends.cuda_iteration import STATE, Iteration
+from kmeans_xp.backends.cuda_kernels import Kernel, Target, padded, plain_variant
+from kmeans_xp.backends.nvrtc import DeviceUnsupported
+from kmeans_xp.backends.records import Frame
+from kmeans_xp.exact import grid as host
+from kmeans_xp.exact.sums import ClusterSums
+
+__all__ = ["BlockCopies", "BlockPasses", "DeviceUnsupported", "Facts", "Place"]
+
+LOG_SLOTS = 8
+# Bits of a level of the device's sums, and how far its first unit is below the top of a column.
+LEVEL_BITS, FIRST_BITS = 32, 24
+# Rows whose changes the levels hold before they are fetched.
+MOST_ROWS = 1 << 27
+# Rows this much longer than usual ones are left to the exact tiers.
+FAR = 4
+# Bits of a mantissa, and the exponent of the smallest number, by item size.
+FORMATS = {2: (11, -24), 4: (24, -149), 8: (53, -1074)}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of all rows before their blocks come.
+
+    Attributes
+    ----------
+    n_rows : int
+        Of the largest block.
+    dtype : numpy.dtype
+        float16, float32 or float64: that of the rows on the device.
+    largest : ndarray of float64, shape (D,)
+        Largest magnitude a feature.
+    smallest : float
+        A lower bound of the smallest magnitude that is not zero.
+    weight_dtype : numpy.dtype or None
+    weight_range : tuple of float or None
+        Smallest positive and largest weight.
+    frame : Frame
+    """
+
+    n_rows: int
+    dtype: np.dtype[Any]
+    largest: np.ndarray
+    smallest: float
+    weight_dtype: np.dtype[Any] | None
+    weight_range: tuple[float, float] | None
+    frame: Frame
+
+
+def lowest_bit(smallest: float, dtype: np.dtype[Any]) -> int:
+    """Exponent of the lowest bit that a magnitude of at least `smallest` may have."""
+    bits, least = FORMATS[dtype.itemsize]
+    return max(math.frexp(smallest)[1] - bits, least)
+
+
+class Place:
+    """Memory of one block on its way: pinned on the host, and on the device."""
+
+    def __init__(self, n_rows: int, n_features: int, dtype: Any, weighted: bool) -> None:
+        import cupy as cp
+
+        self.n_rows, self.serial = 0, -1
+        self.host_x, self.x = _pair((n_rows, n_features), dtype)
+        self.host_labels, self.old = _pair((n_rows,), np.int32)
+        self.host_weights: np.ndarray | None = None
+        self.weights: Any = None
+        if weighted:
+            self.host_weights, self.weights = _pair((n_rows,), np.float64)
+        # the copy to the device is over; the pass over the block is
+        self.copied, self.done = (cp.cuda.Event(block=False, disable_timing=True) for _ in "12")
+
+
+def _pair(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, Any]:
+    """Pinned memory, and as much on the device."""
+    import cupy as cp
+
+    there = cp.empty(shape, dtype)
+    memory = cp.cuda.alloc_pinned_memory(there.nbytes)
+    return np.frombuffer(memory, dtype, there.size).reshape(shape), there
+
+
+class BlockCopies:
+    """Two places that blocks pass through.
+
+    Parameters
+    ----------
+    n_rows : int
+        Of the largest block.
+    n_features : int
+    dtype : numpy.dtype
+        On the device.
+    weighted : bool
+    """
+
+    def __init__(self, n_rows: int, n_features: int, dtype: Any, weighted: bool) -> None:
+        import cupy as cp
+
+        self.stream = cp.cuda.get_current_stream()
+        self._copying = cp.cuda.Stream(non_blocking=True)
+        self._places = [Place(n_rows, n_features, dtype, weighted) for _ in range(2)]
+        self._sent = 0
+        self.stream.synchronize()  # the memory may have had a use before, on this stream
+
+    def next(self) -> Place:
+        """Return the place of the next block, once the one before it there is done."""
+        place = self._places[self._sent % len(self._places)]
+        self._sent += 1
+        place.copied.synchronize()
+        place.done.synchronize()
+        return place
+
+    def send(self, place: Place, n_rows: int, *, labels: bool) -> None:
+        """Copy what the pinned memory holds; work queued from now on waits for it."""
+        place.n_rows = n_rows
+        pairs: list[tuple[Any, Any]] = [(place.host_x, place.x)]
+        if labels:
+            pairs.append((place.host_labels, place.old))
+            if place.weights is not None:
+                pairs.append((place.host_weights, place.weights))
+        for here, there in pairs:
+            size = here[:n_rows].nbytes
+            there.data.copy_from_host_async(here.ctypes.data, size, self._copying)
+        place.copied.record(self._copying)
+        self.stream.wait_event(place.copied)
+
+    def wait(self) -> None:
+        """Wait until nothing is on its way, whatever has happened."""
+        self._copying.synchronize()
+        self.stream.synchronize()
+
+
+class BlockRows(Rows):
+    """The rows of whatever block is there, in memory for the largest one."""
+
+    remedy = "open the stream with fewer block_rows"
+
+    def __init__(self, facts: Facts, target: Target) -> None:
+        import cupy as cp
+
+        self.N, self.D = facts.n_rows, len(facts.largest)
+        self._check_shape()
+        self.bits, self.Dp = facts.dtype.itemsize * 8, padded(self.D)
+        self._claim(None)
+        self._set_grid(
+            Grid(facts.largest, np.full(self.D, lowest_bit(facts.smallest, facts.dtype)))
+        )
+        spread = self.grid.spread
+        if facts.weight_range is not None:
+            assert facts.weight_dtype is not None
+            low, high = facts.weight_range
+            lowest = np.array([lowest_bit(low, facts.weight_dtype)])
+            self.weight_grid = Grid(np.array([high]), lowest)
+            self.weight_levels = levels_for(self.weight_grid.spread)
+            spread += self.weight_grid.spread
+        self.spread, self.levels = spread, levels_for(spread)
+        self._use_frame(facts)
+        self._allocate_copies()
+        kernels = plain_variant(("prepare.cu",), X_BITS=self.bits)
+        self._split_kernel = Kernel(kernels, "split_rows", target, threads=256)
+        self._blocks = target.multiprocessors * 8
+        self.X = cp.empty((1, self.D), facts.dtype)  # stands for the first block
+        self.weights = self.X if facts.weight_range is not None else None
+
+    def _use_frame(self, facts: Facts) -> None:
+        """Scale and centre as the host's pass does, but into the range of the scores."""
+        import cupy as cp
+
+        frame, center = facts.frame, facts.frame.center.astype(np.float64)
+        with np.errstate(over="ignore"):
+            sides = facts.largest * frame.scale + np.abs(center)
+            limit = float(np.sqrt(np.square(sides).sum()))
+        limit = min(limit, FAR * frame.norm) if frame.norm > 0 else limit
+        if not 0 < limit < math.inf:
+            limit = 1.0
+        e = int(math.log2(frame.scale))
+        k = max(-1000, min(1000, e + math.floor(math.log2(LONGEST / limit)))) - e
+        self.scale = math.ldexp(1.0, e + k)
+        self.centre = cp.asarray(np.ldexp(center, k))
+        self.limit = math.ldexp(limit, k) * (1 + 1e-6)
+
+    def show(self, place: Place) -> None:
+        """Make the block at this place the rows."""
+        self.X, self.weights, self.N = place.x, place.weights, place.n_rows
+        self._split(self._split_kernel, self._blocks)
+
+
+class BlockPasses:
+    """Passes of the kernels over blocks, a block at a time.
+
+    Raises
+    ------
+    DeviceUnsupported
+        As for `cuda.DeviceLloyd`.
+    MemoryError
+        If the memory of a block does not fit.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        import cupy as cp
+
+        self._facts, self._target = facts, Target.current()
+        self._stream = cp.cuda.get_current_stream()
+        self._rows = BlockRows(facts, self._target)
+        self._labels = cp.empty(facts.n_rows, cp.int32)
+        self._memory = cp.cuda.alloc_pinned_memory(LOG_SLOTS * STATE.itemsize)
+        self._log = np.frombuffer(self._memory, STATE, LOG_SLOTS)
+        self._iteration: Iteration | None = None
+        self._serial = self._since = 0
+
+    def grid(self, own: host.Grid) -> host.Grid:
+        """Levels of the host that lie where the device's are; `own` are those it would choose."""
+        rows = self._rows
+        first = LEVEL_BITS - FIRST_BITS
+        if self._facts.weight_range is None:
+            tops, weight_top = rows.grid.top + first, 0
+        else:
+            tops, weight_top = rows.grid.top, int(rows.weight_grid.top[0]) + first
+        return host.Grid(tops, weight_top, LEVEL_BITS, own.rows, own.narrow, own.wide)
+
+    def begin(self, centroids: np.ndarray) -> None:
+        """Begin a pass from these centroids."""
+        import cupy as cp
+
+        K = len(centroids)
+        with self._stream:
+            if self._iteration is None or self._iteration.K != K:
+                self._iteration = None  # frees its memory before the next one takes its own
+                self._rows.N = self._facts.n_rows
+                self._iteration = Iteration(
+                    *(self._rows, self._labels, K, self._target, self._memory.ptr), differences=True
+                )
+                self._serial = 0
+            self._iteration.place(cp.asarray(centroids))
+            self._forget()
+
+    def _forget(self) -> None:
+        assert self._iteration is not None
+        self._iteration.all_levels.fill(0)
+        self._iteration.counts.fill(0)
+        self._since = 0
+
+    def enqueue(self, place: Place) -> None:
+        """Assign the block at this place, and copy its labels to the pinned memory there."""
+        iteration = self._iteration
+        assert iteration is not None
+        with self._stream:
+            iteration.old = place.old
+            self._rows.show(place)
+            iteration.enqueue()
+            size = place.host_labels[: place.n_rows].nbytes
+            self._labels.data.copy_to_host_async(place.host_labels.ctypes.data, size, self._stream)
+            place.done.record(self._stream)
+        place.serial = self._serial
+        self._serial += 1
+        self._since += place.n_rows
+
+    def finished(self, place: Place) -> tuple[int, int]:
+        """Wait for the pass over this block; counts changed and rechecked rows."""
+        place.done.synchronize()
+        state = self._log[place.serial % LOG_SLOTS]
+        return int(state["n_changed"]), int(state["n_open"])
+
+    @property
+    def full(self) -> bool:
+        """Whether the sums must be fetched before the next block."""
+        return self._since >= MOST_ROWS
+
+    def add_to(self, sums: ClusterSums) -> None:
+        """Add what the blocks since the last call have changed, to sums on `grid`."""
+        iteration = self._iteration
+        assert iteration is not None
+        K = iteration.K
+        with self._stream:
+            values, _, weights, _ = iteration.sums_on_host()
+            self._forget()
+        for level, value in enumerate(_carried(values[:, :K])):
+            sums.value_level(level)[...] += value
+        for level, weight in enumerate(_carried(weights[:, :K])):
+            sums.weight_level(level)[...] += weight
+
+
+def _carried(levels: np.ndarray) -> np.ndarray:
+    """Levels of the same sums with at most 32 bits in all but the first: passes may add them up."""
+    for lower, upper in zip(levels[:0:-1], levels[-2::-1], strict=True):
+        carry = (lower + (1 << (LEVEL_BITS - 1))) >> LEVEL_BITS
+        lower -= carry << LEVEL_BITS
+        upper += carry
+    return levels

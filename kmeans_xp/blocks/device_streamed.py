@@ -1,0 +1,164 @@
+"""A stream whose blocks are assigned on a CUDA device: they are copied there ahead of their use.
+
+The host keeps what it keeps of a stream: labels, squares, pruning bounds, exact sums. Rare passes
+(relocation, sums of given labels) are made by the host as the blocks come by.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from kmeans_xp.assignment import Centers
+from kmeans_xp.backends import Backend, forced_generic
+from kmeans_xp.backends.cuda_blocks import BlockCopies, BlockPasses, DeviceUnsupported, Facts, Place
+from kmeans_xp.blocks.part import Part
+from kmeans_xp.blocks.streamed import StreamBlocks
+from kmeans_xp.exact.metric import EUCLIDEAN, Metric
+from kmeans_xp.exact.sums import ClusterSums
+from kmeans_xp.streams import Stream
+
+__all__ = ["DeviceStreamBlocks"]
+
+# Values that a thread copies at a time.
+_COPIED = 1 << 20
+
+
+class DeviceStreamBlocks(StreamBlocks):
+    """The blocks of a stream, assigned on the current CUDA device.
+
+    A block without pruning bounds goes to the kernels; with bounds, which "auto" keeps once few of
+    its rows change, or where no kernels serve, to CuPy's own functions.
+
+    The parameters are those of `StreamBlocks`.
+
+    Attributes
+    ----------
+    unsupported : DeviceUnsupported or None
+        Why there are no kernels for these rows.
+    """
+
+    def __init__(
+        self, stream: Stream, w: np.ndarray | None, dtype: np.dtype[Any], metric: Metric = EUCLIDEAN
+    ) -> None:
+        import cupy as cp
+
+        super().__init__(stream, w, dtype, metric)
+        common, stored = self.common, stream.dtype
+        there = stored.newbyteorder("=") if stored.kind == "f" else np.dtype(np.float64)
+        if metric.spherical:
+            there = self.dtype
+        n_rows = max(hi - lo for lo, hi in stream.bounds)
+        self._copies = BlockCopies(n_rows, self.n_features, there, common.weighted)
+        self._there = Backend(cp.empty((1, self.n_features), there))
+        self.unsupported: DeviceUnsupported | None = None
+        self._passes: BlockPasses | None = None
+        if not metric.spherical and not forced_generic():  # they know the Euclidean metric alone
+            seen = common.survey
+            facts = Facts(
+                n_rows,
+                there,
+                seen.largest,
+                seen.smallest,
+                common.weight_dtype,
+                seen.weight_range,
+                common.frame,
+            )
+            try:
+                self._passes = BlockPasses(facts)
+            except DeviceUnsupported as reason:
+                self.unsupported = reason
+        for part in self._parts:
+            part.eager = self._passes is None  # a pass of the kernels costs less than the copy
+
+    def new_sums(self, n_clusters: int) -> ClusterSums:
+        """Sums of no rows yet, on the levels of the device's."""
+        if self._passes is None:
+            return super().new_sums(n_clusters)
+        return ClusterSums(n_clusters, self._passes.grid(self.common.grid), self.common.weighted)
+
+    def relabel(self, centroids: np.ndarray, sums: ClusterSums | None) -> tuple[int, int]:
+        """Label every row, bring the sums up to date; counts changed and rechecked rows."""
+        centers, wanted = self._begin(centroids)
+        counts = np.zeros(2, dtype=np.int64)
+        passes, queued = self._passes, deque[tuple[Part, Place]]()
+        if passes is not None and wanted:
+            passes.begin(centroids)
+        try:
+            for i, block in self.stream.each(wanted):
+                part = self._parts[i]
+                if passes is None or part.bounds is not None:
+                    while queued:
+                        counts += self._landed(*queued.popleft())
+                    place = self._sent(part, block, labels=False)
+                    counts += self._by_functions(part, place, centroids, centers, sums)
+                    continue
+                place = self._sent(part, block, labels=True, unlabelled=len(centroids))
+                passes.enqueue(place)
+                queued.append((part, place))
+                if len(queued) > 1:  # the device has the next block to go on with
+                    counts += self._landed(*queued.popleft())
+                if passes.full and sums is not None:
+                    passes.add_to(sums)
+            while queued:
+                counts += self._landed(*queued.popleft())
+            if passes is not None and wanted and sums is not None:
+                passes.add_to(sums)
+        finally:
+            self._copies.wait()
+        return int(counts[0]), int(counts[1])
+
+    def _sent(self, part: Part, block: np.ndarray, labels: bool, unlabelled: int = 0) -> Place:
+        """Put a block into pinned memory and on its way."""
+        part.x = self._as_computed(block)
+        place = self._copies.next()
+        try:
+            with self.session():
+                self._first_look(part)
+                self._copy(part.x, place.host_x)
+        finally:
+            part.x = None
+        if labels:
+            assert part.labels is not None
+            known = part.labels
+            np.copyto(place.host_labels[: part.n_rows], np.where(known < 0, unlabelled, known))
+            if part.w is not None and place.host_weights is not None:
+                np.copyto(place.host_weights[: part.n_rows], part.w)
+        self._copies.send(place, part.n_rows, labels=labels)
+        return place
+
+    def _copy(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Copy rows into pinned memory, by all threads: one alone is slower than the bus."""
+        step = max(1, _COPIED // self.n_features)
+
+        def some(lo: int) -> None:
+            np.copyto(out[lo : min(lo + step, len(x))], x[lo : lo + step], casting="unsafe")
+
+        self.backend.map(some, range(0, len(x), step))
+
+    def _landed(self, part: Part, place: Place) -> tuple[int, int]:
+        """Take over what the kernels found of a block."""
+        assert self._passes is not None and part.labels is not None
+        changed, rechecked = self._passes.finished(place)
+        if changed:
+            np.copyto(part.labels, place.host_labels[: part.n_rows])
+        part.labelled(changed)
+        return changed, rechecked
+
+    def _by_functions(
+        self,
+        part: Part,
+        place: Place,
+        centroids: np.ndarray,
+        centers: Centers,
+        sums: ClusterSums | None,
+    ) -> tuple[int, int]:
+        """Assign a block that is on the device by CuPy's own functions."""
+        part.x, part.backend = place.x[: part.n_rows], self._there
+        try:
+            return part.relabel(centroids, centers, sums)
+        finally:
+            part.x, part.backend = None, self.backend
+            place.done.record(self._copies.stream)

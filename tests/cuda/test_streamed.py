@@ -1,0 +1,216 @@
+"""Streams whose blocks go through the device; `emulated` runs the same tests without one."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from kmeans_xp import fingerprint, kmeans, predict, stream
+from kmeans_xp.backends import cuda_blocks
+from kmeans_xp.backends.nvrtc import DeviceUnsupported
+from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
+from kmeans_xp.prediction import inertia
+from tests.helpers import StoppedError, environment, interrupted
+
+from .checks import Random
+
+K = 6
+
+
+def data(dtype="float32", n=900, d=5):
+    rng = Random(0)
+    centers = 3 * rng.bell((K, d))
+    x = centers[rng.integers(0, K, n)] + rng.bell((n, d))
+    return np.rint(x).astype(dtype) if np.dtype(dtype).kind == "i" else x.astype(dtype)
+
+
+def pieces(x, size):
+    return stream(lambda: (x[i : i + size] for i in range(0, len(x), size)))
+
+
+def both(x, size, k=K, **options):
+    """The fit in memory and the one of the stream on the device: the same bits."""
+    options = {"random_state": 0, "tol": 0.0, **options}
+    algorithm = options.pop("algorithm", "lloyd")
+    whole = kmeans(x, k, **options)
+    found = kmeans(pieces(x, size), k, device="cuda", algorithm=algorithm, **options)
+    assert isinstance(found.labels, np.ndarray)
+    assert fingerprint(found) == fingerprint(whole)
+    return found
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Counts the blocks that go to the kernels."""
+    enqueue, seen = cuda_blocks.BlockPasses.enqueue, []
+
+    def counted(self, place):
+        seen.append(place.n_rows)
+        enqueue(self, place)
+
+    monkeypatch.setattr(cuda_blocks.BlockPasses, "enqueue", counted)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+@pytest.mark.parametrize("weights", [None, "float32"])
+def test_the_bits_of_the_array_in_memory(cp, kernels, dtype, weights):
+    w = None if weights is None else (np.arange(900) % 4 * 0.3).astype(weights)
+    both(data(dtype), 257, sample_weight=w, max_iter=3)
+    assert {257, 900 % 257} == set(kernels)
+
+
+@pytest.mark.parametrize("size", [83, 900])
+def test_blocks_of_any_size(cp, kernels, size):
+    both(data(), size, n_init=2, init="random", max_iter=3)
+    assert max(kernels) == size
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "hamerly"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_bounds_take_over_from_the_kernels(cp, kernels, algorithm, weighted):
+    x = Random(1).bell((700, 4)).astype(np.float32)
+    w = np.arange(700) % 3 if weighted else None
+    found = both(x, 199, init=x[:K], algorithm=algorithm, sample_weight=w)
+    assert found.n_iter > 5
+    blocks = 4 * (found.n_iter + 1)
+    assert 0 < len(kernels) < blocks if algorithm == "auto" else not kernels
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_empty_clusters_take_rows_of_any_block(cp, kernels, weighted):
+    x = data("float64")
+    w = np.arange(len(x)) % 3 if weighted else None
+    both(x, 211, init=np.vstack([x[:3], np.full((3, 5), 900.0)]), sample_weight=w)
+    assert kernels
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_values_far_from_one(cp, kernels, scale):
+    x = data() * np.float32(scale)
+    x[17] *= 100  # beyond what the half-precision copy holds
+    both(x, 333, max_iter=3)
+    assert kernels
+
+
+def test_sums_are_fetched_before_they_are_full(cp, monkeypatch):
+    monkeypatch.setattr(cuda_blocks, "MOST_ROWS", 300)
+    both(data(), 200, max_iter=3)
+
+
+def test_levels_are_carried():
+    levels = np.array([[5], [-(3 << 40) - 7], [(1 << 62) + 9]])
+    value = sum(int(n) << (32 * (2 - i)) for i, n in enumerate(levels[:, 0]))
+    carried = cuda_blocks._carried(levels)[:, 0].tolist()
+    assert sum(n << (32 * (2 - i)) for i, n in enumerate(carried)) == value
+    assert all(abs(n) <= 1 << 31 for n in carried[1:])
+
+
+def test_predict_and_inertia(cp, kernels):
+    x = data()
+    found = kmeans(x, K, random_state=0)
+    labels = predict(pieces(x, 400), found.centroids, device="cuda")
+    assert np.array_equal(labels, found.labels)
+    assert len(kernels) == 3
+    assert inertia(pieces(x, 400), found.centroids) == found.inertia
+
+
+def test_cosine_goes_without_kernels(cp, kernels):
+    both(data(), 400, metric="cosine", algorithm="auto", max_iter=3)
+    assert not kernels
+
+
+def test_where_no_kernels_serve(cp, monkeypatch):
+    def refuse(facts):
+        raise DeviceUnsupported("not this one")
+
+    monkeypatch.setattr("kmeans_xp.blocks.device_streamed.BlockPasses", refuse)
+    with pytest.warns(RuntimeWarning, match="not this one"):
+        both(data(), 400, max_iter=3)
+    with environment(backend="generic"):
+        both(data(), 400, max_iter=3)
+
+
+def test_resumed_from_a_checkpoint(cp, tmp_path):
+    x = data()
+    options = dict(random_state=0, init="random", n_init=2, tol=0.0, algorithm="lloyd")
+    streamed = pieces(x, 400)
+    assert interrupted(streamed, tmp_path, 3, n_clusters=K, device="cuda", **options)
+    whole = fingerprint(kmeans(x, K, **options))
+    assert fingerprint(kmeans(streamed, K, device="cuda", resume=tmp_path, **options)) == whole
+
+
+def test_blocks_in_which_nothing_can_change_are_neither_read_nor_copied(cp, monkeypatch):
+    send, sent = cuda_blocks.BlockCopies.send, []
+
+    def counted(self, place, n_rows, *, labels):
+        sent.append(n_rows)
+        send(self, place, n_rows, labels=labels)
+
+    monkeypatch.setattr(cuda_blocks.BlockCopies, "send", counted)
+    rng = Random(2)
+    still = np.array([100, 0]) + rng.bell((600, 2))
+    x = np.vstack([10 * rng.random((300, 2)), still])  # blocks before one that is read are read
+    init = np.vstack([[[100.0, 0.0]], 2 * rng.random((6, 2))])
+    streamed = pieces(x, 150)
+    found = kmeans(streamed, 7, init=init, tol=0.0, device="cuda")
+    assert fingerprint(found) == fingerprint(kmeans(x, 7, init=init, tol=0.0))
+    assert streamed.bytes_skipped > 0
+    assert len(sent) < 6 * found.n_iter
+
+
+def test_pinned_memory_is_taken_once(cp, monkeypatch):
+    taken, allocate = [], cp.cuda.alloc_pinned_memory
+
+    def counted(size):
+        taken.append(size)
+        return allocate(size)
+
+    monkeypatch.setattr(cp.cuda, "alloc_pinned_memory", counted)
+    both(data(), 100, init="random", n_init=2, max_iter=2)
+    rows, labels = 100 * 5 * 4, 100 * 4
+    assert sorted(taken)[-2:] == [rows, rows]
+    assert taken.count(labels) == 2
+    assert len(taken) == 5  # and one for what the kernels tell
+
+
+def test_a_source_that_fails_leaves_nothing_behind(cp):
+    x, calls = data(), []
+
+    def source():
+        calls.append(0)
+        for lo in range(0, len(x), 100):
+            if len(calls) > 4 and lo == 500:
+                raise OSError("the disk is gone")
+            yield x[lo : lo + 100]
+
+    with pytest.raises(OSError, match="disk is gone"):
+        kmeans(stream(source), K, init=x[:K], tol=0.0, device="cuda", algorithm="lloyd")
+    assert not [t for t in threading.enumerate() if t.name == "kmeans_xp reader"]
+    both(x, 100, max_iter=2)
+
+
+def test_a_callback_that_raises(cp):
+    def stop(state):
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        kmeans(pieces(data(), 100), K, random_state=0, device="cuda", callback=stop)
+    both(data(), 100, max_iter=2)
+
+
+def test_blocks_that_do_not_fit_say_what_to_do(cp, monkeypatch):
+    monkeypatch.setattr(cuda_blocks.BlockRows, "_claim", lambda self, limit: _claim(self, 1000))
+    _claim = cuda_blocks.Rows._claim
+    with pytest.raises(MemoryError, match="fewer block_rows"):
+        kmeans(pieces(data(), 300), K, random_state=0, device="cuda")
+
+
+def test_the_place_tells_whether_kernels_serve(cp):
+    x = data()
+    assert DeviceStreamBlocks(pieces(x, 300), None, np.dtype(np.float32)).unsupported is None
+    wide = np.array([[1e-300], [1e300]] * 50)
+    blocks = DeviceStreamBlocks(pieces(wide, 30), None, np.dtype(np.float64))
+    assert "bits" in str(blocks.unsupported)

@@ -2,32 +2,33 @@
 
 The contract, which `generic.Backend` states in code with the array API alone:
 
-=====================  ============================================================================
-`host(X, lo, hi)`      rows lo..hi as a NumPy array of the working dtype
-`gather(X, rows)`      the rows with these indices, likewise
-`frame_rows(X, ...)`   rows, scaled and centred, in float32 in the backend's own namespace
-`magnitudes(X, ...)`   largest and smallest magnitudes of rows, or None
-`row_norms(rows)`      upper bounds of the norms of framed rows
-`framed_norms(X, …)`   framing and norms in one
-`square_sum(X, ...)`   exact Σ w|x|² over rows
-`top_two(rows, tile)`  per row the best score, its index and its lead over the second best
-`nearest(X, ...)`      both of these and the certificate in one
-`cells(X, ...)`        rows in cells that label most of them (few features), or None
-`sweep(X, ...)`        assign rows in one compiled pass, or None where there is none
-`seeding_kernels(X)`   compiled passes of k-means++, or None
+======================  ===========================================================================
+`host(X, lo, hi)`       rows lo..hi as a NumPy array of the working dtype
+`gather(X, rows)`       the rows with these indices, likewise
+`frame_rows(X, ...)`    rows, scaled and centred, in float32 in the backend's own namespace
+`magnitudes(X, ...)`    largest and smallest magnitudes of rows, or None
+`row_norms(rows)`       upper bounds of the norms of framed rows
+`framed_norms(X, …)`    framing and norms in one
+`square_sum(X, ...)`    exact Σ w|x|² over rows
+`top_two(rows, tile)`   per row the best score, its index and its lead over the second best
+`nearest(X, ...)`       both of these and the certificate in one
+`cells(X, ...)`         rows in cells that label most of them (few features), or None
+`sweep(X, ...)`         assign rows in one compiled pass, or None where there is none
+`seeding_kernels(X)`    compiled passes of k-means++, or None
 `minibatch_kernels(X)`  compiled steps of mini-batches, or None
-`age(...)`             let pruning bounds give way
-`renew(...)`           take pruning bounds from scores
-`tighten(...)`         measure rows against their own centroids
-`cluster_sums(...)`    exact sums of some rows in levels (`exact.sums`)
-`move_rows(...)`       move rows from the sums of their old clusters to those of their labels
+`age(...)`              let pruning bounds give way
+`renew(...)`            take pruning bounds from scores
+`tighten(...)`          measure rows against their own centroids
+`cluster_sums(...)`     exact sums of some rows in levels (`exact.sums`)
+`move_rows(...)`        move rows from the sums of their old clusters to those of their labels
 `cross(rows, centers)`  products of rows with a few centres
-`squares(...)`         Σ w·|x − c_label|² of host rows, enclosed (`exact.squares`)
-`session()`            a context in which this backend's thread settings hold
-`map(fn, items)`       run fn over items, possibly in threads
-`block_rows(D, K)`     how many rows to work on at a time
-`pass_rows(D, K)`      likewise in the fast pass
-=====================  ============================================================================
+`means(sums, old)`      rounded means of all clusters
+`squares(...)`          Σ w·|x − c_label|² of host rows, enclosed (`exact.squares`)
+`session()`             a context in which this backend's thread settings hold
+`map(fn, items)`        run fn over items, possibly in threads
+`block_rows(D, K)`      how many rows to work on at a time
+`pass_rows(D, K)`       likewise in the fast pass
+======================  ===========================================================================
 
 A faster backend overrides functions, never the loop, and must return the same labels and sums.
 Scores may carry any rounding error within `exact.bounds.score_bound`.

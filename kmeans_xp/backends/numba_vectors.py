@@ -116,7 +116,7 @@ def _keep(builder: ir.IRBuilder, score: Any, index: Any, state: Sequence[Any]) -
     ]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator] # numba has no types
 def address(context: Any, array: Any) -> Any:
     """Where the values of an array of int32 are."""
 
@@ -126,7 +126,37 @@ def address(context: Any, array: Any) -> Any:
     return types.CPointer(array.dtype)(array), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+def _adding_pairs(
+    builder: ir.IRBuilder, panel: Any, centers: Any
+) -> Callable[[Any, list[Any]], list[Any]]:
+    """Body of the loop over pairs: their products, added to the sums of a block of centroids.
+
+    It carries where the pairs of the centroids are, and the sums: per centroid those of the first
+    and of the second half of the panel.
+    """
+    module, kind = builder.module, ir.FunctionType(_VECTOR, [_PAIRS, _PAIRS])
+    multiply = module.globals.get(_MULTIPLY_ADD) or ir.Function(module, kind, _MULTIPLY_ADD)
+
+    def add_pair(p: Any, carried: list[Any]) -> list[Any]:
+        at, *sums = carried
+        start = builder.mul(p, _index(ROWS))
+        rows = [
+            builder.bitcast(_load(builder, panel, builder.add(start, _index(h))), _PAIRS)
+            for h in (0, LANES)
+        ]
+        new = [builder.add(at, _index(CENTERS))]
+        for j in range(CENTERS):
+            center = _load_splat(builder, centers, builder.add(at, _index(j)))
+            center = builder.bitcast(center, _PAIRS)
+            for h in range(2):
+                product = builder.call(multiply, [rows[h], center])
+                new.append(builder.add(sums[2 * j + h], product))
+        return new
+
+    return add_pair
+
+
+@intrinsic  # type: ignore[untyped-decorator] # numba has no types
 def best_two(
     context: Any, panel: Any, pairs: Any, centers: Any, blocks: Any, bias: Any, state: Any
 ) -> Any:
@@ -139,25 +169,7 @@ def best_two(
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         panel, pairs, centers, blocks, bias, state = arguments
-        function = ir.FunctionType(_VECTOR, [_PAIRS, _PAIRS])
-        module = builder.module
-        multiply = module.globals.get(_MULTIPLY_ADD) or ir.Function(module, function, _MULTIPLY_ADD)
-
-        def add_pair(p: Any, carried: list[Any]) -> list[Any]:
-            at, *sums = carried
-            start = builder.mul(p, _index(ROWS))
-            rows = [
-                builder.bitcast(_load(builder, panel, builder.add(start, _index(h))), _PAIRS)
-                for h in (0, LANES)
-            ]
-            new = [builder.add(at, _index(CENTERS))]
-            for j in range(CENTERS):
-                center = _load_splat(builder, centers, builder.add(at, _index(j)))
-                center = builder.bitcast(center, _PAIRS)
-                for h in range(2):
-                    product = builder.call(multiply, [rows[h], center])
-                    new.append(builder.add(sums[2 * j + h], product))
-            return new
+        add_pair = _adding_pairs(builder, panel, centers)
 
         def score_block(b: Any, carried: list[Any]) -> list[Any]:
             first = builder.mul(b, _index(CENTERS))
@@ -184,7 +196,7 @@ def best_two(
     return types.void(_POINTER, types.int64, _POINTER, types.int64, _POINTER, _POINTER), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic  # type: ignore[untyped-decorator] # numba has no types
 def turn(context: Any, rows: Any, length: Any, chunks: Any, panel: Any) -> Any:
     """Turn `ROWS` rows of pairs into a panel, `LANES` pairs a chunk; rows are `length` pairs apart,
     and what follows them is read too.

@@ -254,7 +254,7 @@ class Part:
             for part in self._plain(rows, centers, task) if swept is None else [swept]:
                 open_rows.append(part.left)
                 waiting.append(part)
-                if swept or sum(len(part.moved) for part in waiting) > enough:
+                if swept is not None or sum(len(part.moved) for part in waiting) > enough:
                     counts += self._move_all(waiting, task.labels, sums), 0, 0
         counts += self._move_all(waiting, task.labels, sums), 0, 0
         left = np.concatenate(open_rows) if open_rows else np.empty(0, dtype=np.int64)
@@ -293,7 +293,7 @@ class Part:
             yield Swept(len(moved), moved, old, left)
 
     def _move_all(self, parts: list[Swept], labels: np.ndarray, sums: ClusterSums | None) -> int:
-        """Likewise for several parts, which are done with then."""
+        """`_move` for several parts together, taken out of the list."""
         if len(parts) > 1:
             moved = np.concatenate([part.moved for part in parts])
             old = np.concatenate([part.old for part in parts])

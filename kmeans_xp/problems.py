@@ -295,7 +295,8 @@ def check_numbers_of_clusters(value: Any, problems: Problems) -> np.ndarray:
     array = to_numpy(value) if is_array_api_obj(value) else np.asarray(value)
     if array.dtype.kind not in "iu" or array.shape not in ((), (n_problems,)):
         raise TypeError(
-            f"n_clusters must be an integer, or {n_problems} integers, one a problem, got {value!r}"
+            f"n_clusters must be an integer, or {n_problems} integers, one a problem, "
+            f"got {array.dtype} of shape {array.shape}"
         )
     clusters = np.broadcast_to(array.astype(np.int64), (n_problems,))
     few = np.flatnonzero(clusters < 1)

@@ -112,7 +112,13 @@ class BatchResult:
         return problems_html(columns, caption)
 
     def __getitem__(self, b: int) -> KMeansResult:
-        b = operator.index(b)
+        try:
+            b = operator.index(b)
+        except TypeError:
+            raise TypeError(
+                f"a batch is indexed by the number of a problem, got {type(b).__name__}; its "
+                "arrays take slices and masks: result.labels[...]"
+            ) from None
         if not -len(self) <= b < len(self):
             raise IndexError(f"problem {b} of a batch of {len(self)}")
         b = b % len(self)

@@ -295,3 +295,22 @@ def redraw() -> None:
 
 if __name__ == "__main__":
     redraw()
+
+
+@pytest.mark.parametrize("most", [0, -1, "all", 1.5])
+def test_most_rows_to_draw(most):
+    with pytest.raises(ValueError, match="max_points must be None or an integer >= 1, got"):
+        ClusterDisplay.from_predictions(X, RESULT.labels, max_points=most)
+    with pytest.raises(ValueError, match="max_rows must be None or an integer >= 1, got"):
+        SilhouetteDisplay.from_predictions(X, RESULT.labels, max_rows=most)
+
+
+@pytest.mark.parametrize("shape", [4, "4x4"])
+def test_a_shape_that_is_no_tuple(shape):
+    with pytest.raises(TypeError, match="shape must be a tuple of integers"):
+        CentroidDisplay.from_predictions(FIT.centroids, shape=shape)
+
+
+def test_one_criterion_by_name():
+    selection = select_k(X, range(1, 4), random_state=0)
+    assert list(ElbowDisplay.from_selection(selection, criteria="inertia").criteria) == ["inertia"]

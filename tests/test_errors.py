@@ -249,3 +249,20 @@ def test_the_warning_is_that_of_the_caller():
     with pytest.warns(ConvergenceWarning) as caught:
         kmeans(np.ones((4, 2)), 2)
     assert caught[0].filename == __file__
+
+
+def test_predict_with_an_estimator():
+    with pytest.raises(TypeError, match="centroids must be an array, got KMeans"):
+        predict(X, KMeans(2, random_state=0).fit(X))
+
+
+def test_what_a_batch_is_indexed_by():
+    batch = kmeans(np.arange(24.0).reshape(2, 6, 2), 2, random_state=0)
+    for wrong in (slice(0, 1), "a", [0, 1]):
+        with pytest.raises(TypeError, match=f"number of a problem, got {type(wrong).__name__}"):
+            batch[wrong]
+
+
+def test_numbers_of_clusters_of_another_length_are_not_listed():
+    with pytest.raises(TypeError, match=r"2 integers, one a problem, got int64 of shape \(3,\)$"):
+        kmeans(np.arange(24.0).reshape(2, 6, 2), [2, 2, 2])

@@ -61,8 +61,10 @@ def host(x: Any) -> np.ndarray:
     return to_numpy(x) if is_array_api_obj(x) else np.asarray(x)
 
 
-def sampled(n_rows: int, most: int | None) -> np.ndarray | None:
+def sampled(n_rows: int, most: int | None, name: str) -> np.ndarray | None:
     """Choose at most `most` rows, increasing and the same each time; None stands for all."""
+    if most is not None and (not isinstance(most, int | np.integer) or most < 1):
+        raise ValueError(f"{name} must be None or an integer >= 1, got {most!r}")
     if most is None or n_rows <= most:
         return None
     return np.sort(np.random.default_rng(0).choice(n_rows, most, replace=False))

@@ -108,6 +108,8 @@ class CentroidDisplay:
             raise ValueError(
                 f"centroids must have shape (n_clusters, n_features), got {values.shape}"
             )
+        if isinstance(shape, str | int):
+            raise TypeError(f"shape must be a tuple of integers, as (8, 8), got {shape!r}")
         form = None if shape is None else tuple(int(n) for n in shape)
         if form is not None and (
             len(form) not in (2, 3)

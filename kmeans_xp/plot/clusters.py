@@ -131,7 +131,7 @@ class ClusterDisplay:
         if centers is not None and (centers.ndim != 2 or centers.shape[1] != shape[1]):
             raise ValueError(f"centroids must have shape (n, {shape[1]}) as X, got {centers.shape}")
         known = check_labels(labels, shape[0], None if centers is None else len(centers))
-        rows = sampled(shape[0], max_points)
+        rows = sampled(shape[0], max_points, "max_points")
         points = host_rows(X, rows).astype(np.float64)
         if feature_names is not None and len(feature_names) != shape[1]:
             raise ValueError(f"feature_names must hold {shape[1]} names, got {len(feature_names)}")

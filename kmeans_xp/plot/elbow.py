@@ -74,7 +74,12 @@ class ElbowDisplay:
 
     @classmethod
     def from_selection(
-        cls, selection: Any, *, criteria: Sequence[str] | None = None, ax: Any = None, **kwargs: Any
+        cls,
+        selection: Any,
+        *,
+        criteria: str | Sequence[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
     ) -> ElbowDisplay:
         """Draw the table of `kmeans_xp.select_k`.
 
@@ -82,7 +87,7 @@ class ElbowDisplay:
         ----------
         selection : KSelection
             What `select_k` returned.
-        criteria : sequence of str, optional
+        criteria : str or sequence of str, optional
             Columns to draw; the inertia and what chose k by default.
         ax, **kwargs
             As for `plot`.
@@ -96,6 +101,7 @@ class ElbowDisplay:
                 f"selection must be what select_k returned, got {type(selection).__name__}"
             )
         columns = selection.to_dict()
+        criteria = [criteria] if isinstance(criteria, str) else criteria
         names = dict.fromkeys(["inertia", selection.criterion]) if criteria is None else criteria
         unknown = [name for name in names if name not in columns]
         if unknown:

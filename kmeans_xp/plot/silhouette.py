@@ -106,7 +106,7 @@ class SilhouetteDisplay:
         if len(shape) != 2:
             raise ValueError(f"X must be two-dimensional (rows, features), got shape {shape}")
         known = check_labels(labels, shape[0], None)
-        rows = sampled(shape[0], max_rows)
+        rows = sampled(shape[0], max_rows, "max_rows")
         if rows is not None:
             X, known = host_rows(X, rows), known[rows]  # the rest stays where it is
         n_labels = len(np.unique(known))

@@ -50,6 +50,10 @@ def numbers_of(value: Any, name: str) -> np.ndarray:
     """
     if hasattr(value, "centroids"):
         raise ArgumentError(f"{name} must be an array, got a result; pass its .centroids")
+    if hasattr(value, "predict"):
+        raise ArgumentError(
+            f"{name} must be an array, got {type(value).__name__}; pass its .cluster_centers_"
+        )
     if is_sparse(value) or is_cupy_sparse(value):
         value = value.toarray()
     given = to_numpy(value) if is_array_api_obj(value) else from_python(value, name)

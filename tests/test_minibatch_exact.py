@@ -111,6 +111,13 @@ def test_a_batch_far_below_its_centroids(dtype, weights):
     assert np.array_equal(got, truth)
 
 
+def test_a_batch_far_above_its_centroids():
+    """In units of the batch the centroid is zero, and all that is left where the rows cancel."""
+    x, old = np.array([[2.0**1000] * 2, [-(2.0**1000)] * 2]), np.array([[2.0**-86] * 2])
+    got = blended_means(make_sums(x, None, np.zeros(2, np.int32), 1), Totals(np.array([2])), old)
+    assert (got == 2.0**-87).all()
+
+
 def test_totals():
     totals = Totals(np.array([1, 100, 7, 0]))
     assert totals.rare(0.01).tolist() == [True, False, False, True]  # 0.01 is above 1/100

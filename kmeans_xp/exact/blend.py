@@ -209,7 +209,7 @@ def _numerator(
     size = np.abs(c)
     error = error + weight_error * size
     error = error + np.where(exact, 0.0, 64 * FLOAT64**2 * (np.abs(product) + np.abs(high)))
-    usual = (c == 0) | ((size > _SMALL) & (size < _LARGE))
+    usual = (old[clusters] == 0) | ((size > _SMALL) & (size < _LARGE))
     usual &= (weight == 0) | (weight > _SMALL)
     return total, low_sum, np.where(usual, error, math.inf)
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from kmeans_xp import kmeans
 from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.backends.generic import Backend
 from kmeans_xp.exact import blend, squares
@@ -116,6 +117,17 @@ def test_a_batch_far_above_its_centroids():
     x, old = np.array([[2.0**1000] * 2, [-(2.0**1000)] * 2]), np.array([[2.0**-86] * 2])
     got = blended_means(make_sums(x, None, np.zeros(2, np.int32), 1), Totals(np.array([2])), old)
     assert (got == 2.0**-87).all()
+
+
+def test_rows_of_zeros_with_weights_far_apart():
+    """No term of the sums has a digit, so there is no level of them."""
+    x, w = np.zeros((3, 2)), np.array([1e-300, 1e300, 1.0])
+    sums = make_sums(x, w, np.zeros(3, np.int32), 1)
+    got = blended_means(sums, Totals(np.array([1])), np.array([[3.0, -1.0]]))
+    some = reference.as_weights(w, 3)
+    truth = exact_means(x, some, np.zeros(3, np.int32), np.array([[3.0, -1.0]]), [Fraction(1)])
+    np.testing.assert_array_equal(got, truth)
+    assert kmeans(x, 1, sample_weight=w).centroids.tolist() == [[0.0, 0.0]]
 
 
 def test_totals():

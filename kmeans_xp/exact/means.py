@@ -115,6 +115,7 @@ def _float32_means(sums: ClusterSums, clusters: np.ndarray) -> tuple[np.ndarray,
 
 def _any_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Means of clusters that have weight, in twice the digits of float64."""
+    sums.value_level(0)  # there is none where every term was zero
     numerator = double_double([v[clusters] for v in sums.values], sums.grid.bits)
     if sums.weighted:
         high, low, error = double_double([v[clusters] for v in sums.weights], sums.grid.bits)

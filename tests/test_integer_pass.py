@@ -128,6 +128,7 @@ def _fits(monkeypatch, x, init, **arguments):
     """Fingerprints of a fit without the pass in integers and of one with it wherever it can be."""
     for least in ((1 << 60,) * 2, (0, 0)):
         monkeypatch.setattr(cpu_numba, "_LEAST_PRODUCTS", least)
+        monkeypatch.setattr(cpu_numba, "_LEAST_CENTERS", 2)
         monkeypatch.setattr(cpu_numba, "_LEAST_ROWS", 1)
         yield fingerprint(kmeans(x, len(init), init=init, tol=0, **arguments))
 

@@ -46,9 +46,9 @@ _SMALL_PRODUCT = 900_000
 _SMALL_ROWS = 96
 # Bytes the scores of one BLAS product may take: they should stay in the second-level cache.
 _SCORE_BYTES = 1 << 19
-# The pass in integers pays from so many products a row (wide vectors, others) and so many rows, and
-# if it leaves no larger part of them open.
-_LEAST_PRODUCTS, _LEAST_ROWS, _MOST_OPEN = (500, 1500), 1024, 0.4
+# The pass in integers pays from so many products a row (wide vectors, others), centroids and rows,
+# and if it leaves no larger part of them open.
+_LEAST_PRODUCTS, _LEAST_CENTERS, _LEAST_ROWS, _MOST_OPEN = (1024, 2048), 32, 1024, 0.4
 # Levels of the exact sums that the kernel knows.
 _LEVELS = 3
 
@@ -311,8 +311,8 @@ def _sweep_tiles(
 def _integers(tile: Tile, frame: Frame, n_rows: int) -> IntegerTile | None:
     """Centroids for the pass in integers; None where it would not pay."""
     products = tile.centers.size
-    few = products < _LEAST_PRODUCTS[LANES < 16] or n_rows < _LEAST_ROWS
-    if few or tile.derived.get("many open"):
+    few = products < _LEAST_PRODUCTS[LANES < 16] or len(tile.bias) < _LEAST_CENTERS
+    if few or n_rows < _LEAST_ROWS or tile.derived.get("many open"):
         return None
     return integer_tile(tile, frame)
 
@@ -338,7 +338,7 @@ def warmup() -> None:
         for n_features in (2, _DIRECT + 1):
             x = np.ones((_LEAST_ROWS, n_features), dtype=dtype)
             view = Frame(1.0, np.zeros(n_features, dtype=np.float32), 1.0, 1.0)
-            for n_clusters in (1, 48):
+            for n_clusters in (1, 64):
                 _warm_up_passes(x, view, n_clusters)
             grid = Grid.fit(np.ones(n_features), 1.0, None, 2, 2, dtype == np.float32)
             labels = np.zeros(2, dtype=np.int32)

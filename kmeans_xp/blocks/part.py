@@ -26,9 +26,6 @@ __all__ = ["Part"]
 
 # Rows a worker takes at a time, where it looks for those that bounds leave open.
 _BATCH_ROWS = 1 << 16
-# Batches of a worker, one of several, if they keep so many rows.
-_BATCHES = 16
-_FEW_ROWS = 1024
 # With algorithm "auto" bounds are kept once fewer rows than this change their label.
 _FEW_CHANGES = 0.1
 # They cost next to nothing beside a pass of so many products a row, and are kept from the start;
@@ -335,8 +332,8 @@ class Part:
         blocks = -(-self.n_rows // step)
         size = step * max(1, min(blocks // (4 * threads), _BATCH_ROWS // step))
         if threads > 1 and self.n_rows > size:  # as many for each thread
-            count = max(-(-self.n_rows // size), min(_BATCHES * threads, self.n_rows // _FEW_ROWS))
-            size = -(-self.n_rows // (-(-count // threads) * threads))
+            rounds = -(-self.n_rows // (size * threads))
+            size = -(-self.n_rows // (rounds * threads))
         return self._ranges(size)
 
     def labelled(self, changed: int) -> None:

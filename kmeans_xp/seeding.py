@@ -89,9 +89,13 @@ class Words:
         return bits * total >> 64 * n_words
 
 
+def _source(random_state: Any) -> Any:
+    """Return what is drawn from: `np.random` is scikit-learn's name for the global state."""
+    return np.random.mtrand._rand if random_state is np.random else random_state
+
+
 def _seed(random_state: Any) -> Any:
-    if random_state is np.random:  # scikit-learn's name for the global state
-        random_state = np.random.mtrand._rand
+    random_state = _source(random_state)
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(0, 1 << 64, dtype=np.uint64))
     if isinstance(random_state, np.random.Generator):
@@ -111,8 +115,7 @@ def words_kept(random_state: Any) -> Iterator[Words]:
         For what cannot seed.
     """
     check_random_state(random_state)
-    source = np.random.mtrand._rand if random_state is np.random else random_state
-    yield Words(copy.deepcopy(source))
+    yield Words(copy.deepcopy(_source(random_state)))
     Words(random_state)  # draws what was looked at
 
 

@@ -236,11 +236,10 @@ class NumpyBackend(Backend):
         if self._fast is None or len(tile.bias) >= _MOST_CENTERS:
             return cpu_numpy.nearest(x, rows, norms, frame, tile, bound, tight, guess)
         if self._fast.suits(x):
-            found: tuple[np.ndarray, ...] = self._fast.nearest(
-                cpu_numpy.take(x, rows), frame, tile, norms, bound
-            )
-            best, score, lead, certified = found
-            return best, score, lead, certified
+            block = cpu_numpy.take(x, rows)
+            found: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+            found = self._fast.nearest(block, frame, tile, norms, bound)
+            return found
         return super().nearest(x, rows, norms, frame, tile, bound)
 
     def age(

@@ -94,21 +94,31 @@ def framed_top_two(
     """`top_two` of the rows that `frame` makes of x, an array that `suits`; of x itself without."""
     best = np.empty(len(x), dtype=np.int32)
     out = best, np.empty(len(x), dtype=np.float32), np.empty(len(x), dtype=np.float32)
-    n_clusters, n_features = centers.shape
-    padded = -(-n_clusters // 4) * 4
-    offsets = np.full(padded, kernels.LOWEST)
-    offsets[:n_clusters] = bias
+    n_features, offsets = centers.shape[1], _offsets(bias)
     if n_features > _DIRECT:
         _reduce_tiles(x, view, centers, offsets, out)
         return out
-    width = 2 if n_features <= 2 else -(-n_features // 4) * 4
-    points = np.zeros((padded, width), dtype=np.float32)
-    points[:n_clusters, :n_features] = centers
+    points = _points(centers)
     reach = np.array([np.abs(points).max(), np.abs(bias).max()])
     view = view or Frame(1.0, np.zeros(n_features, dtype=np.float32))
-    scale, center = x.dtype.type(view.scale), view.center.astype(x.dtype)
-    kernels.direct(frozen(x), scale, center, points, offsets, reach, *out)
+    kernels.direct(frozen(x), *view.cast(x.dtype), points, offsets, reach, *out)
     return out
+
+
+def _offsets(bias: np.ndarray) -> np.ndarray:
+    """The bias of each centroid, for a multiple of four of them."""
+    offsets = np.full(-(-len(bias) // 4) * 4, kernels.LOWEST)
+    offsets[: len(bias)] = bias
+    return offsets
+
+
+def _points(centers: np.ndarray) -> np.ndarray:
+    """Centroids of few features as `score_block` takes them: fours of both, or two features."""
+    n_clusters, n_features = centers.shape
+    width = 2 if n_features <= 2 else -(-n_features // 4) * 4
+    points = np.zeros((-(-n_clusters // 4) * 4, width), dtype=np.float32)
+    points[:n_clusters, :n_features] = centers
+    return points
 
 
 def _tile_rows(n_clusters: int, n_features: int) -> int:
@@ -160,9 +170,8 @@ def nearest(
         return best, score, lead, certified(lead, norms, *bound)
     best = np.empty(len(x), dtype=np.int32)
     score, lead = np.empty((2, len(x)), dtype=np.float32)
-    scale = x.dtype.type(view.scale), view.center.astype(x.dtype)
-    given = integers.arguments(x.dtype), norms
-    integer_top_two(frozen(x), scale, *given, best, score, lead)
+    given = view.cast(x.dtype), integers.arguments(x.dtype), norms
+    integer_top_two(frozen(x), *given, best, score, lead)
     sure = certified(lead, norms, *bound)
     left = np.flatnonzero(~sure)
     _note_open(tile, len(left), len(x))
@@ -240,7 +249,7 @@ def sweep(x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums
     up, low = task.bounds or (np.empty(0, dtype=np.float32),) * 2
     given = ids, task.norms, np.array(task.terms), task.labels, up, low
     levels = _levels(sums, 2) or _NO_SUMS
-    x, view = frozen(x), (x.dtype.type(task.frame.scale), task.frame.center.astype(x.dtype))
+    x, view = frozen(x), task.frame.cast(x.dtype)
     tile = _integers(task.tile, task.frame, n_rows)
     if tile is not None:
         integer_sweep(x, lo, hi, chosen, view, tile.arguments(x.dtype), given, out, levels)
@@ -263,17 +272,12 @@ def _float_sweep(
     *given: tuple[Any, ...],
 ) -> None:
     """Assign rows by float32 scores: in registers, or for many features by BLAS."""
-    n_clusters, n_features = tile.centers.shape
-    padded = -(-n_clusters // 4) * 4
-    offsets = np.full(padded, kernels.LOWEST)
-    offsets[:n_clusters] = tile.bias
-    if n_features > _DIRECT:
+    offsets = _offsets(tile.bias)
+    if tile.centers.shape[1] > _DIRECT:
         _sweep_tiles(x, (lo, hi), rows, view, tile.centers, offsets, given)
         return
-    width = 2 if n_features <= 2 else -(-n_features // 4) * 4
-    points = np.zeros((padded, width), dtype=np.float32)
-    points[:n_clusters, :n_features] = tile.centers
-    memory = _scratch(numba_sweep.direct_memory(width))
+    points = _points(tile.centers)
+    memory = _scratch(numba_sweep.direct_memory(points.shape[1]))
     numba_sweep.direct_sweep(x, lo, hi, rows, view, points, offsets, memory, *given)
 
 
@@ -327,8 +331,7 @@ def frame(x: np.ndarray, view: Frame, out: np.ndarray | None = None) -> np.ndarr
     """Rows of an array that `suits`, scaled and centred, float32."""
     if out is None:
         out = np.empty(x.shape, dtype=np.float32)
-    scale, center = x.dtype.type(view.scale), view.center.astype(x.dtype)
-    kernels.frame(frozen(x), scale, center, out)
+    kernels.frame(frozen(x), *view.cast(x.dtype), out)
     return out
 
 

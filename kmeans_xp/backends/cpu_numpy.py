@@ -130,6 +130,11 @@ def _fill(
                 return
 
 
+def _ahead(lead: np.ndarray, margin: np.ndarray) -> np.ndarray:
+    """Which leads exceed their margin, and are finite."""
+    return (lead > margin) & (lead < 3e38)
+
+
 def take(x: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
     """Rows of x; much faster than an index where they are short and x is contiguous."""
     if isinstance(rows, slice) or not x.flags.c_contiguous:
@@ -273,7 +278,7 @@ class _Columns:
         flat[place] = _LOWEST
         second = np.maximum.reduce(scores, axis=1).reshape(-1)
         np.subtract(score, second, out=lead)
-        certified[...] = (lead > margin) & (lead < 3e38)
+        certified[...] = _ahead(lead, margin)
         others = np.flatnonzero(~certified)
         if len(others) > _MOST_OTHERS * len(guess):
             flat[place] = score
@@ -310,7 +315,7 @@ class _Columns:
         if tight:
             np.copyto(scores, _LOWEST, where=above)
             np.subtract(score, np.maximum.reduce(scores, axis=1), out=lead)
-            certified[...] = alone & (lead > margin) & (lead < 3e38)
+            certified[...] = alone & _ahead(lead, margin)
         else:
             lead[...] = margin
             certified[...] = alone
@@ -349,7 +354,7 @@ class _Rows:
         flat[place] = _LOWEST
         second = flat.take(starts + scores.argmax(axis=1))
         np.subtract(score, second, out=lead)
-        certified[...] = (lead > margin) & (lead < 3e38)
+        certified[...] = _ahead(lead, margin)
         if guess is not None:
             others = np.flatnonzero(~certified)
             if others.size:
@@ -375,4 +380,4 @@ def _find_others(
     best[rows] = np.where(taken, found, best[rows])
     score[rows] = np.maximum(top, guessed)
     lead[rows] = np.where(taken, top - second, guessed - top)
-    certified[rows] = (lead[rows] > margin[rows]) & (lead[rows] < 3e38)
+    certified[rows] = _ahead(lead[rows], margin[rows])

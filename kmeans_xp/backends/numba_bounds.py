@@ -113,7 +113,7 @@ def tighten(
 ) -> np.ndarray:
     """Measure rows of data that `cpu_numba.suits` against their centroids; `Backend.tighten`."""
     out = np.empty(len(rows) + 1, dtype=np.int64)
-    scale, center = x.dtype.type(own.frame.scale), own.frame.center.astype(x.dtype)
+    scale, center = own.frame.cast(x.dtype)
     place = scale, center, frozen(own.points), own.errors, own.grow, own.spread
     return out[: _tighten(frozen(x), rows, labels, *place, upper, lower, half, out)]
 

@@ -31,7 +31,7 @@ class Cells(cells.Cells):
 
     def __init__(self, x: np.ndarray, frame: Frame, labels: np.ndarray, box: cells.Box) -> None:
         super().__init__(x, frame, labels, box)
-        self._view = x.dtype.type(frame.scale), frame.center.astype(x.dtype)
+        self._view = frame.cast(x.dtype)
         self._lists = np.empty((min(_LISTS, self.table.size), _LISTED + 1), dtype=np.int32)
         # of cells that list candidates: those that the rows were compared with, the places of the
         # rows that these left unsure, and the least lead that the others still have
@@ -43,7 +43,7 @@ class Cells(cells.Cells):
     @staticmethod
     def numbered(x: np.ndarray, frame: Frame, box: cells.Box) -> np.ndarray:
         """Number of the cell of each row."""
-        view = x.dtype.type(frame.scale), frame.center.astype(x.dtype)
+        view = frame.cast(x.dtype)
         out = np.empty(len(x), dtype=np.int32)
         kernels.number(frozen(x), view, box.terms, out)
         return out

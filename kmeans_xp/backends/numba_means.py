@@ -118,9 +118,7 @@ def means(sums: ClusterSums, old: np.ndarray, run: Callable[..., Any]) -> np.nda
     """
     if not suits(sums):
         return rounded_means(sums, old)
-    new, filled = old.copy(), np.arange(len(old))
-    if (empty := sums.empty()).size:
-        filled = np.setdiff1d(filled, empty, assume_unique=True)
+    new, filled = old.copy(), sums.filled()
 
     def work(clusters: np.ndarray) -> None:
         values, certain = plain_means(sums, clusters, old.dtype)
@@ -136,7 +134,7 @@ def means(sums: ClusterSums, old: np.ndarray, run: Callable[..., Any]) -> np.nda
 def suits(sums: ClusterSums) -> bool:
     """Whether these sums have no weights, few levels, and exponents that scaling can express."""
     reach = int(np.abs(sums.grid.exponents).max())
-    return not sums.weighted and 1 <= len(sums.values) <= _LEVELS and reach <= _RANGE
+    return not sums.weighted and len(sums.values) <= _LEVELS and reach <= _RANGE
 
 
 def warmup() -> None:

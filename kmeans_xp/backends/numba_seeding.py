@@ -363,7 +363,7 @@ def lower(
     relative = gamma(n_features + 8, FLOAT64)
     terms = math.ldexp(1.0, -exponent), low, 1 / low, math.ldexp(1.0, -shift), relative, 2.0**scale
     counts, unknown, saved = np.zeros((3, len(centers)), dtype=np.int64)
-    frame = x.dtype.type(view.scale), view.center.astype(x.dtype)
+    frame = view.cast(x.dtype)
     scaled = np.ldexp(centers.astype(np.float64), -exponent)
     out = *found, counts, unknown, saved
     state = p, near, reaches, norms

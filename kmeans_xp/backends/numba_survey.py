@@ -91,7 +91,7 @@ def norms(x: np.ndarray, view: Frame) -> np.ndarray:
     tiny = 2.0**-62 * math.sqrt(n_features)
     out = np.empty(len(x), dtype=np.float32)
     run = _short_norms if n_features < _SHORT else _norms
-    run(frozen(x), x.dtype.type(view.scale), view.center.astype(x.dtype), grow, tiny, out)
+    run(frozen(x), *view.cast(x.dtype), grow, tiny, out)
     return out
 
 

@@ -29,6 +29,10 @@ class Frame:
     norm: float = 0.0
     largest: float = 0.0
 
+    def cast(self, dtype: np.dtype[Any]) -> tuple[np.floating[Any], np.ndarray]:
+        """Scale and centre as kernels take them for rows of this dtype."""
+        return dtype.type(self.scale), self.center.astype(dtype)
+
 
 @dataclass(frozen=True)
 class Tile:

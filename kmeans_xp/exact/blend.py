@@ -191,7 +191,6 @@ def _numerator(
     sums: ClusterSums, totals: Totals, old: np.ndarray, clusters: np.ndarray, top: int
 ) -> _Pair:
     """W·c + Σ w·x in units of 2**(grid exponent + top)."""
-    sums.value_level(0)  # there is none where every term was zero
     high, low, error = double_double([v[clusters] for v in sums.values], sums.grid.bits)
     shift = sums.grid.weight_exponent - top
     if shift:

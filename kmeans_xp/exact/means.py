@@ -51,10 +51,7 @@ def rounded_means(sums: ClusterSums, old: np.ndarray) -> np.ndarray:
     -------
     ndarray, shape (K, D)
     """
-    new = old.copy()
-    filled = np.arange(len(old))
-    if (empty := sums.empty()).size:
-        filled = np.setdiff1d(filled, empty, assume_unique=True)
+    new, filled = old.copy(), sums.filled()
     step = max(1, _ENTRIES // old.shape[1])
     for i in range(0, len(filled), step):
         new[filled[i : i + step]] = some_means(sums, filled[i : i + step], old.dtype)
@@ -115,7 +112,6 @@ def _float32_means(sums: ClusterSums, clusters: np.ndarray) -> tuple[np.ndarray,
 
 def _any_means(sums: ClusterSums, clusters: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Means of clusters that have weight, in twice the digits of float64."""
-    sums.value_level(0)  # there is none where every term was zero
     numerator = double_double([v[clusters] for v in sums.values], sums.grid.bits)
     if sums.weighted:
         high, low, error = double_double([v[clusters] for v in sums.weights], sums.grid.bits)

@@ -161,7 +161,7 @@ class ClusterSums:
     Attributes
     ----------
     values : list of ndarray of int64, shape (K, D)
-        Levels of the sums.
+        Levels of the sums, at least one.
     weights : list of ndarray of int64, shape (K,)
         Levels of the weights; without weights the one entry is the row counts.
     lock : threading.Lock
@@ -172,7 +172,7 @@ class ClusterSums:
         self.grid, self.weighted = grid, weighted
         self.shape = (n_clusters, len(grid.exponents))
         self.lock = threading.Lock()
-        self.values: list[np.ndarray] = []
+        self.values: list[np.ndarray] = [np.zeros(self.shape, dtype=np.int64)]
         self.weights: list[np.ndarray] = [np.zeros(n_clusters, dtype=np.int64)]
 
     def value_level(self, level: int) -> np.ndarray:
@@ -247,7 +247,7 @@ class ClusterSums:
 
     def value_exponents(self) -> np.ndarray:
         """Exponent of the unit of the last level, a column."""
-        depth = self.grid.bits * max(len(self.values), 1)
+        depth = self.grid.bits * len(self.values)
         return self.grid.exponents + self.grid.weight_exponent - depth
 
     def weight_unit(self) -> int:
@@ -276,6 +276,11 @@ class ClusterSums:
         if len(self.weights) == 1:
             return np.flatnonzero(self.weights[0] == 0)
         return np.flatnonzero(self.weight_integers() == 0)
+
+    def filled(self) -> np.ndarray:
+        """Indices of the others."""
+        every, empty = np.arange(self.shape[0]), self.empty()
+        return np.setdiff1d(every, empty, assume_unique=True) if empty.size else every
 
 
 def _accumulate(

@@ -212,21 +212,25 @@ def test_a_step_with_empty_clusters_waits_for_the_host(cp):
     assert 0 < state.changed < len(X)
 
 
-def test_streams_and_threads(cp):
-    X = blobs(20000, 40)
-    want = fit(cp, X, X[:50])
-    found = []
+def check_threads(cp, X, C, n_threads, n_fits, **options):
+    """Fits in several threads, each on a stream of its own, give what one alone gives."""
+    want, found = fit(cp, X, C, **options), []
 
-    def work(seed):
+    def work():
         with cp.cuda.Stream(non_blocking=True):
-            found.extend(fit(cp, X, X[:50]) == want for _ in range(5))
+            found.extend(fit(cp, X, C, **options) == want for _ in range(n_fits))
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    threads = [threading.Thread(target=work) for _ in range(n_threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * 20
+    assert found == [True] * (n_threads * n_fits)
+
+
+def test_streams_and_threads(cp):
+    X = blobs(20000, 40)
+    check_threads(cp, X, X[:50], 4, 5)
 
 
 def test_a_memory_limit_says_how_much_is_wanted(cp):

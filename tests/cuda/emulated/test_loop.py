@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -104,18 +102,7 @@ def test_as_on_a_device(cp, monkeypatch, check):
 
 def test_streams_and_threads(cp):
     X = blobs(300, 32)
-    want, found = fit(cp, X, X[:9], limit=5), []
-
-    def work():
-        with cp.cuda.Stream(non_blocking=True):
-            found.append(fit(cp, X, X[:9], limit=5) == want)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [True] * 3
+    real.check_threads(cp, X, X[:9], 3, 1, limit=5)
 
 
 def test_a_loop_that_is_given_up_leaves_nothing_behind(cp):

@@ -1,4 +1,3 @@
-# ruff: noqa: F401
 """A stand-in for CuPy whose device is the host: what kmeans_xp uses of it, and nothing more.
 
 Arrays are a type of their own that NumPy cannot read by accident, fresh memory holds rubbish

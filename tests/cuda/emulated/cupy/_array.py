@@ -12,7 +12,7 @@ from .cuda.memory import Memory
 KINDS = "?bhilqBHILQefdFD"  # the dtypes CuPy has, by their character codes
 
 
-class ndarray:  # noqa: N801
+class ndarray:
     """`cupy.ndarray`: memory on a device, read by the host with `get` alone."""
 
     __array_priority__ = 100
@@ -33,7 +33,7 @@ class ndarray:  # noqa: N801
     nbytes = property(lambda self: self._host.nbytes)
     flags = property(lambda self: self._host.flags)
     T = property(lambda self: self._view(self._host.T))
-    mT = property(lambda self: self._view(self._host.mT))  # noqa: N815
+    mT = property(lambda self: self._view(self._host.mT))
     __hash__ = None
 
     @property
@@ -65,7 +65,7 @@ class ndarray:  # noqa: N801
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         if stream is not None or out is not None or not blocking:
-            raise NotImplementedError("get() without arguments")
+            raise NotImplementedError("only get() without arguments is provided here")
         return np.array(self._settled(), order=order)
 
     def item(self):

@@ -10,12 +10,12 @@ class Device:
     """`cupy.cuda.Device`; there is one, number 0."""
 
     compute_capability = "90"
-    attributes = {  # noqa: RUF012
-        "MultiProcessorCount": 2,
-        "MaxSharedMemoryPerBlockOptin": 227 * 1024,
-    }
 
     def __init__(self, device=None):
+        self.attributes = {
+            "MultiProcessorCount": 2,
+            "MaxSharedMemoryPerBlockOptin": 227 * 1024,
+        }
         self.id = 0 if device is None else int(device)
         if self.id:
             raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")

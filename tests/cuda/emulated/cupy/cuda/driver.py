@@ -5,7 +5,7 @@ from __future__ import annotations
 from .function import functions
 
 
-def funcSetAttribute(function, attribute, value):  # noqa: N802
+def funcSetAttribute(function, attribute, value):
     if attribute != 8:
         raise NotImplementedError(f"function attribute {attribute}")
     if value > 227 * 1024:

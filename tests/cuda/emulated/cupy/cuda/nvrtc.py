@@ -58,15 +58,15 @@ def _header():
     return str(header)
 
 
-def getVersion():  # noqa: N802
+def getVersion():
     return "emulated", _digest(), FLAGS
 
 
-def getSupportedArchs():  # noqa: N802
+def getSupportedArchs():
     return [80, 90]
 
 
-def createProgram(source, name, headers, include_names):  # noqa: N802
+def createProgram(source, name, headers, include_names):
     if headers or include_names:
         raise NotImplementedError("headers of a program")
     number = next(_numbers)
@@ -74,11 +74,11 @@ def createProgram(source, name, headers, include_names):  # noqa: N802
     return number
 
 
-def destroyProgram(program):  # noqa: N802
+def destroyProgram(program):
     del _programs[program]
 
 
-def compileProgram(program, options=()):  # noqa: N802
+def compileProgram(program, options=()):
     given = _programs[program]
     arch, *others = options
     defines = [o for o in others if o.startswith("-D")]
@@ -96,11 +96,11 @@ def compileProgram(program, options=()):  # noqa: N802
         raise NVRTCError("NVRTC_ERROR_COMPILATION (6)")
 
 
-def getCUBIN(program):  # noqa: N802
+def getCUBIN(program):
     return _programs[program].cubin
 
 
-def getProgramLog(program):  # noqa: N802
+def getProgramLog(program):
     return _programs[program].log
 
 

@@ -1,9 +1,9 @@
 """`cupy.cuda.runtime`: what the device is."""
 
 
-def getDeviceProperties(device):  # noqa: N802
+def getDeviceProperties(device):
     return {"name": b"emulated on the host", "major": 9, "minor": 0}
 
 
-def runtimeGetVersion():  # noqa: N802
+def runtimeGetVersion():
     return 13000

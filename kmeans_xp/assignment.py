@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends import Backend
-from kmeans_xp.backends.records import Frame, Swept, Task, Tile
+from kmeans_xp.backends.records import Doubles, Frame, Swept, Task, Tile
 from kmeans_xp.exact.bounds import (
     FLOAT32,
     FLOAT64,
@@ -112,7 +112,7 @@ class Centers:
     far_norm: float
     metric: Metric
     spread: float
-    _scaled: dict[int, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    _doubles: dict[int, Doubles] = field(default_factory=dict)
 
     @functools.cached_property
     def between(self) -> np.ndarray:
@@ -135,24 +135,25 @@ class Centers:
         np.fill_diagonal(out, np.inf)
         return out
 
-    def scaled(self, middle: np.ndarray, largest: float) -> tuple[int, tuple[np.ndarray, ...]]:
-        """Return an exponent above all values; in that scale the centroids less `middle`, their
-        squares, what their scores have beside x·c, and the size of its terms.
+    def doubles(self, largest: float) -> Doubles:
+        """The centroids in float64, in a scale for rows of values up to `largest`.
 
         Computed once for each exponent that the rows of an iteration bring.
         """
+        middle = self.frame.center.astype(np.float64) / self.frame.scale
         top = max(largest, float(np.abs(self.values).max()), float(np.abs(middle).max()))
         exponent = math.frexp(top)[1]
-        if exponent not in self._scaled:
-            points = np.ldexp(self.values.astype(np.float64), -exponent)
+        if exponent not in self._doubles:
             center = np.ldexp(middle, -exponent)
-            points -= center
+            points = np.ldexp(self.values.astype(np.float64), -exponent) - center
             squares = np.einsum("ij,ij->i", points, points)
             bias, size = -0.5 * squares, squares
             if self.metric.spherical:  # x·c but for terms that all centroids share
                 bias, size = points @ center, np.sqrt(squares * (center @ center))
-            self._scaled[exponent] = points, squares, bias, size
-        return exponent, self._scaled[exponent]
+            unit = 3 * gamma(points.shape[1] + 12, FLOAT64)
+            slope, offset = unit * np.sqrt(squares), unit * size + TINY64
+            self._doubles[exponent] = Doubles(exponent, center, points, bias, slope, offset)
+        return self._doubles[exponent]
 
 
 def prepare(
@@ -292,7 +293,7 @@ def assign_rows(
     for i in range(0, len(left), step):
         some = left[i : i + step]
         which = some + rows.start if isinstance(rows, slice) else rows[some]
-        nearest[some] = resolve(backend.gather(x, which, dtype), centers)
+        nearest[some] = resolve(backend.gather(x, which, dtype), centers, backend)
     if not distinct:
         nearest = centers.first[nearest]
     return Assigned(nearest, score, lead, certified)
@@ -306,16 +307,30 @@ def settle_left(
     step = max(1, _RECHECK_ENTRIES // max(len(centers.values), 4 * x.shape[1]))
     for i in range(0, len(left), step):
         some = backend.gather(x, left[i : i + step], dtype)
-        now[i : i + step] = centers.first[resolve(some, centers)]
+        now[i : i + step] = centers.first[resolve(some, centers, backend)]
     old = task.labels[left]
     task.labels[left] = now
     moved = np.flatnonzero(now != old)
     return Swept(len(moved), left[moved], old[moved], left[:0])
 
 
-def resolve(rows: np.ndarray, centers: Centers) -> np.ndarray:
-    """Index into `centers.values` of the exact nearest centroid of each row; ties to the lowest."""
-    candidates = _float64_candidates(rows, centers)
+def resolve(rows: np.ndarray, centers: Centers, backend: Backend | None = None) -> np.ndarray:
+    """Index into `centers.values` of the exact nearest centroid of each row; ties to the lowest.
+
+    A backend may know a faster way for the rows that float64 scores tell apart.
+    """
+    doubles = centers.doubles(float(np.abs(rows).max()))
+    nearest = None if backend is None else backend.recheck(rows, doubles)
+    if nearest is None:
+        return _resolve(rows, doubles, centers)
+    left = np.flatnonzero(nearest < 0)
+    if left.size:
+        nearest[left] = _resolve(rows[left], doubles, centers)
+    return nearest
+
+
+def _resolve(rows: np.ndarray, doubles: Doubles, centers: Centers) -> np.ndarray:
+    candidates = _float64_candidates(rows, doubles, centers)
     nearest = candidates.argmax(axis=1)
     count = candidates.sum(axis=1)
     open_rows = np.flatnonzero(count > 1)
@@ -337,19 +352,15 @@ def resolve(rows: np.ndarray, centers: Centers) -> np.ndarray:
     return nearest
 
 
-def _float64_candidates(rows: np.ndarray, centers: Centers) -> np.ndarray:
+def _float64_candidates(rows: np.ndarray, doubles: Doubles, centers: Centers) -> np.ndarray:
     """Centroids that float64 scores cannot rule out; exactly the best ones on a coarse grid."""
-    values, n_features = centers.values, rows.shape[1]
-    frame = centers.frame
-    middle = frame.center.astype(np.float64) / frame.scale
-    largest = float(np.abs(rows).max())
-    exponent, (c, center_squares, bias, bias_size) = centers.scaled(middle, largest)
-    x = np.ldexp(rows.astype(np.float64), -exponent) - np.ldexp(middle, -exponent)
+    x = np.ldexp(rows.astype(np.float64), -doubles.exponent) - doubles.middle
     norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-    scores = x @ c.T + bias
-    products = norms * np.sqrt(center_squares) + bias_size
-    error = 3 * gamma(n_features + 12, FLOAT64) * products + TINY64
+    scores = x @ doubles.points.T + doubles.bias
+    error = norms * doubles.slope + doubles.offset
     candidates = scores + error >= (scores - error).max(axis=1)[:, None]
-    if (candidates.sum(axis=1) > 1).any() and is_exact_grid(n_features, rows, values, middle):
-        return scores == scores.max(axis=1)[:, None]
+    if (candidates.sum(axis=1) > 1).any():
+        middle = centers.frame.center.astype(np.float64) / centers.frame.scale
+        if is_exact_grid(rows.shape[1], rows, centers.values, middle):
+            return scores == scores.max(axis=1)[:, None]
     return candidates

@@ -19,7 +19,9 @@ from kmeans_xp.backends.records import Frame, Task, Tile
 from kmeans_xp.exact.bounds import score_bound
 from kmeans_xp.exact.dyadic import rn12
 from kmeans_xp.exact.grid import Grid
+from kmeans_xp.exact.metric import METRICS
 from kmeans_xp.exact.sums import ClusterSums
+from kmeans_xp.exact.unit import unit_rows
 from kmeans_xp.pruning import Bounds, bound_terms
 
 pytest.importorskip("numba")
@@ -478,3 +480,29 @@ def test_fits_have_equal_bits(name, dtype, weighted, monkeypatch):
             result = kmeans(x, clusters, sample_weight=w, **options)
             found.add((clusters, fingerprint(result)))
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n_features", "n_clusters"), [(1, 2), (3, 64), (17, 33), (300, 200)])
+def test_a_compiled_recheck_leaves_only_near_ties_to_numpy(
+    metric, dtype, n_features, n_clusters, monkeypatch
+):
+    monkeypatch.setenv("KMEANS_XP_NUMBA", "1")
+    rng = np.random.default_rng(n_features)
+    x = (rng.standard_normal((500, n_features)) * 1e-30 + 3e-29).astype(dtype)
+    centroids = x[rng.choice(np.arange(20, 500), n_clusters, replace=False)]
+    x[:20] = np.ldexp(np.rint(np.ldexp(x[0], 110)), -110)  # in the very middle of two
+    centroids[0], centroids[1] = x[0] - dtype(2.0**-105), x[0] + dtype(2.0**-105)
+    if metric.spherical:
+        x, centroids = unit_rows(x), unit_rows(centroids)
+    centers = prepare(centroids, choose_frame(x), metric=metric)
+    backend = NumpyBackend(x)
+    alone = backend.recheck(x, centers.doubles(float(np.abs(x).max())))
+    assert (alone is None) == (n_features == 300)
+    expected = resolve(x, centers)
+    assert np.array_equal(resolve(x, centers, backend), expected)
+    if alone is not None:
+        assert (alone[20:] >= 0).mean() > 0.9
+        assert metric.spherical or (alone[:20] < 0).all()
+        assert np.array_equal(alone[alone >= 0], expected[alone >= 0])

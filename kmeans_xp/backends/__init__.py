@@ -52,6 +52,7 @@ _KERNELS = (
     "numba_bounds",
     "numba_cells",
     "numba_means",
+    "numba_recheck",
     "numba_minibatch",
     "numba_minibatch_step",
     "numba_seeding",

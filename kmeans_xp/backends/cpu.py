@@ -16,7 +16,7 @@ from array_api_compat import array_namespace
 from kmeans_xp.backends import cells, cpu_numpy
 from kmeans_xp.backends.generic import Backend, quiet
 from kmeans_xp.backends.host_bounds import upper_norms
-from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
+from kmeans_xp.backends.records import Doubles, Frame, Own, Swept, Task, Tile
 from kmeans_xp.backends.threads import BlasHeld, installed, thread_count
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid
@@ -241,6 +241,14 @@ class NumpyBackend(Backend):
             found = self._fast.nearest(block, frame, tile, norms, bound)
             return found
         return super().nearest(x, rows, norms, frame, tile, bound)
+
+    def recheck(self, rows: np.ndarray, doubles: Doubles) -> np.ndarray | None:
+        """The one centroid that may be nearest to each row by its float64 scores."""
+        if self._fast is None:
+            return None
+        from kmeans_xp.backends import numba_recheck
+
+        return numba_recheck.recheck(rows, doubles)
 
     def age(
         self, upper: np.ndarray, lower: np.ndarray, labels: np.ndarray, give: np.ndarray

@@ -14,7 +14,7 @@ from array_api_compat import array_namespace, device
 from kmeans_xp.backends import host_bounds
 from kmeans_xp.backends.abilities import flushes, has_float64, true_float32
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, on_cpu, to_numpy
-from kmeans_xp.backends.records import Frame, Own, Swept, Task, Tile
+from kmeans_xp.backends.records import Doubles, Frame, Own, Swept, Task, Tile
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid, SquareSum
 from kmeans_xp.exact.means import rounded_means
@@ -235,6 +235,12 @@ class Backend:
 
     def minibatch_kernels(self, x: Any) -> ModuleType | None:
         """Compiled steps of mini-batches like this one; None where there are none."""
+        return None
+
+    def recheck(self, rows: np.ndarray, doubles: Doubles) -> np.ndarray | None:
+        """The one centroid that may be nearest to each row on the host by its float64 scores, −1
+        where there are several; None where there is no compiled pass.
+        """
         return None
 
     def age(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Frame", "Own", "Swept", "Task", "Tile"]
+__all__ = ["Doubles", "Frame", "Own", "Swept", "Task", "Tile"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,37 @@ class Tile:
     centers: np.ndarray
     bias: np.ndarray
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Doubles:
+    """Centroids in float64, for what the fast pass leaves open; all times 2**-exponent.
+
+    Attributes
+    ----------
+    exponent : int
+        Above all values.
+    middle : ndarray, shape (D,)
+        What rows and centroids have taken off.
+    points : ndarray, shape (U, D)
+        Centroids less the middle.
+    bias : ndarray, shape (U,)
+        What their scores have beside x·c.
+    slope, offset : ndarray, shape (U,)
+        A float64 score of row x is off by slope·|x| + offset at most.
+    """
+
+    exponent: int
+    middle: np.ndarray
+    points: np.ndarray
+    bias: np.ndarray
+    slope: np.ndarray
+    offset: np.ndarray
+
+    @functools.cached_property
+    def columns(self) -> np.ndarray:
+        """The points feature by feature."""
+        return np.ascontiguousarray(self.points.T)
 
 
 @dataclass(frozen=True)

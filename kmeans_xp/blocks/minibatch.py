@@ -166,7 +166,7 @@ class MiniBatchPass:
                 return labels
             if left.size * max(centroids.shape) <= _FEW_PRODUCTS:
                 centers = self._prepare(centroids)
-                labels[left] = centers.first[resolve(rows[left], centers)]
+                labels[left] = centers.first[resolve(rows[left], centers, self.backend)]
                 return labels
         centers, every = self._prepare(centroids), slice(0, len(rows))
         norms = self.backend.framed_norms(rows, every, centers.frame)

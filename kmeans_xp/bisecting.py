@@ -17,7 +17,7 @@ from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.functional import kmeans
 from kmeans_xp.prediction import inertia, labelled_inertia, predict
 from kmeans_xp.seeding import words_kept
-from kmeans_xp.validation import check_n_clusters, check_weights
+from kmeans_xp.validation import check_device, check_n_clusters, check_weights
 
 __all__ = ["Bisection", "Tree", "bisect", "walk"]
 
@@ -81,6 +81,7 @@ def bisect(
     strategy: str,
     sample_weight: Any = None,
     random_state: Any = None,
+    device: Any = None,
     verbose: int = 0,
     **options: Any,
 ) -> Bisection:
@@ -94,12 +95,14 @@ def bisect(
         Number of leaves K.
     strategy : {"biggest_inertia", "largest_cluster"}
         Which leaf is split next.
-    sample_weight, random_state, verbose
+    sample_weight, random_state, device, verbose
         As for `kmeans`.
     **options
         Of `kmeans`, for every split.
     """
     n_clusters = check_n_clusters(n_clusters, int(x.shape[0]))
+    device = check_device(device, x)
+    options |= {"device": device}
     w = check_weights(sample_weight, x)
     leaves = [_Leaf(None, int(x.shape[0]), None, 0.0, None)]
     centers: list[np.ndarray] = []
@@ -119,7 +122,7 @@ def bisect(
         _hang(children, leaf, -1 - k)
         if leaf.rows is not None:
             labels[leaf.rows] = k
-    found = np.stack([_center(x, w, leaf) for leaf in leaves])
+    found = np.stack([_center(x, w, leaf, device) for leaf in leaves])
     cost = labelled_inertia(x, found, labels, sample_weight=w)
     splits = np.stack(centers) if centers else np.empty((0, 2, *found.shape[1:]), found.dtype)
     return Bisection(labels, found, cost, Tree(splits, children))
@@ -131,11 +134,11 @@ def _hang(children: np.ndarray, leaf: _Leaf, what: int) -> None:
         children[leaf.parent] = what
 
 
-def _center(x: Any, w: np.ndarray | None, leaf: _Leaf) -> np.ndarray:
+def _center(x: Any, w: np.ndarray | None, leaf: _Leaf, device: str | None) -> np.ndarray:
     """Centroid of a leaf; that of the undivided root is the mean of all rows."""
     if leaf.center is not None:
         return leaf.center
-    mean = kmeans(x, 1, init=x[:1, :], tol=0, max_iter=1, sample_weight=w)
+    mean = kmeans(x, 1, init=x[:1, :], tol=0, max_iter=1, sample_weight=w, device=device)
     return to_numpy(mean.centroids)[0]
 
 
@@ -161,7 +164,8 @@ def _split(
         own = np.flatnonzero(labels == side)
         score = float(len(own))
         if strategy == "biggest_inertia":
-            score = _cost(*_part(part, weights, own), centroids[side : side + 1])
+            rest = _part(part, weights, own)
+            score = _cost(*rest, centroids[side : side + 1], options["device"])
         rows = own if leaf.rows is None else leaf.rows[own]
         leaves.append(_Leaf(rows, len(rows), centroids[side], score, (split, side)))
     return leaves
@@ -174,14 +178,14 @@ def _part(x: Any, w: np.ndarray | None, rows: np.ndarray | None) -> tuple[Any, n
     return take_rows(x, rows), None if w is None else w[rows]
 
 
-def _cost(x: Any, w: np.ndarray | None, center: np.ndarray) -> float:
+def _cost(x: Any, w: np.ndarray | None, center: np.ndarray, device: str | None) -> float:
     """Inertia of a leaf around its centroid; nothing weighs nothing."""
     if not x.shape[0] or (w is not None and not w.any()):
         return 0.0
-    return inertia(x, center, sample_weight=w)
+    return inertia(x, center, sample_weight=w, device=device)
 
 
-def walk(x: Any, tree: Tree) -> Any:
+def walk(x: Any, tree: Tree, device: Any = None) -> Any:
     """Label rows by descending a tree: at each split to the nearer centroid, ties to the left.
 
     Parameters
@@ -190,6 +194,8 @@ def walk(x: Any, tree: Tree) -> Any:
         As `as_array` returns it.
     tree : Tree
         Of at least one split.
+    device : optional
+        As for `kmeans`.
 
     Returns
     -------
@@ -201,7 +207,7 @@ def walk(x: Any, tree: Tree) -> Any:
     while todo:
         split, rows = todo.pop()
         part = x if len(rows) == len(labels) else take_rows(x, rows)
-        sides = to_numpy(predict(part, tree.centers[split]))
+        sides = to_numpy(predict(part, tree.centers[split], device=device))
         for side, child in enumerate(tree.children[split].tolist()):
             own = rows[sides == side]
             if child < 0:

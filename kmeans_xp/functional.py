@@ -48,7 +48,7 @@ def kmeans(
     metric: str = "euclidean",
     random_state: Any = None,
     algorithm: str = "auto",
-    device: str | None = None,
+    device: Any = None,
     lengths: Any = None,
     offsets: Any = None,
     checkpoint: Any = None,
@@ -104,10 +104,10 @@ def kmeans(
         Seed of the start.
     algorithm : {"auto", "lloyd", "hamerly", "elkan"}
         How to compute; the result has the same bits with each.
-    device : {"cuda", "cpu", None}
+    device : None, "cuda", "cuda:N", int or "cpu"
         "cuda" computes NumPy input, or the blocks of a stream, on the current CUDA device (needs
-        CuPy) and returns NumPy; None computes where X is, and "cpu" too, but refuses X that is not
-        on the host.
+        CuPy) and returns NumPy; "cuda:1", or 1, names another one. None computes where X is, and
+        "cpu" too, but refuses X that is not on the host.
     lengths : array of int, shape (B,), optional
         Of a padded batch X of shape (B, N, D): how many rows of each problem count.
     offsets : array of int, shape (B + 1,), optional

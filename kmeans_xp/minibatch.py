@@ -16,6 +16,7 @@ import numpy as np
 
 from kmeans_xp.assignment import Centers
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
+from kmeans_xp.backends.devices import on_cuda_device
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.minibatch import MiniBatchPass, host_rows
 from kmeans_xp.blocks.open import open_blocks
@@ -226,13 +227,14 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
     plan = options.checked(x)
     w = check_weights(sample_weight, x)
     n_rows, n_batch, metric = int(x.shape[0]), plan.n_batch, plan.start.metric
-    blocks = open_blocks(x, w, centroid_dtype(x), metric=metric)
+    with on_cuda_device(plan.device, x):
+        blocks = open_blocks(x, w, centroid_dtype(x), plan.device, metric=metric)
     words = Words(options.random_state)
     reassignments = Words(words.word())
     n_steps = options.max_iter * n_rows // n_batch
     monitor = _Monitor(options, blocks, n_batch, n_steps)
     sampler = MiniBatchSampler(n_rows, w)
-    with blocks.session():
+    with on_cuda_device(plan.device, x), blocks.session():
         centroids = _start(blocks, x, plan, words, options.verbose)
         state = MiniBatchState.begin(centroids, reassignments)
         batches = MiniBatchPass(

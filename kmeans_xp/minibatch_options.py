@@ -9,6 +9,7 @@ from typing import Any
 from kmeans_xp.start import Start
 from kmeans_xp.validation import (
     check_count,
+    check_device,
     check_metric,
     check_n_clusters,
     check_n_init,
@@ -36,12 +37,15 @@ class Plan:
         Rows a batch of `fit`.
     n_init : int
         Starts to try.
+    device : str or None
+        Where the rows are.
     """
 
     start: Start
     size: int
     n_batch: int
     n_init: int
+    device: str | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Options:
     metric : {"euclidean", "cosine"}
     oversampling_factor : float, default 2.0
         Candidates a cluster in each round of k-means||.
+    device : optional
+        Where `fit` keeps the rows and labels all of them, as for `kmeans`; batches are the host's.
     """
 
     n_clusters: int = 8
@@ -91,6 +97,7 @@ class Options:
     reassignment_ratio: float = 0.01
     metric: str = "euclidean"
     oversampling_factor: float = 2.0
+    device: Any = None
 
     def checked(self, x: Any) -> Plan:
         """Check all of them against the data."""
@@ -102,6 +109,7 @@ class Options:
         if self.max_no_improvement is not None:
             check_count(self.max_no_improvement, "max_no_improvement", 0)
         check_random_state(self.random_state)
+        device = check_device(self.device, x)
         n_init = check_n_init(self.n_init, self.init, _STARTS)
         if isinstance(self.n_init, str) and isinstance(self.init, str):
             n_init = _STARTS
@@ -109,7 +117,7 @@ class Options:
         size = min(self._start_rows(n_batch), n_rows)
         metric = check_metric(self.metric)
         start = Start(x, self.init, n_clusters, size, metric, self.oversampling_factor)
-        return Plan(start, size, n_batch, n_init)
+        return Plan(start, size, n_batch, n_init, device)
 
     def _start_rows(self, n_batch: int) -> int:
         few = 3 * self.n_clusters

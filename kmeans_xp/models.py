@@ -203,11 +203,13 @@ def _parts(model: Any, labels: bool) -> dict[str, Any]:
             f"model must be a KMeansResult or one of {names} of kmeans_xp, got "
             f"{type(model).__name__}"
         )
-    parameters = model.get_params(deep=False)
+    known = model.get_params(deep=False)
+    # who loads it says where to compute
+    parameters = {name: value for name, value in known.items() if name != "device"}
     found = {
         name: value
         for name, value in vars(model).items()
-        if name not in parameters and (labels or name != "labels_")
+        if name not in known and (labels or name != "labels_")
     }
     if not {"cluster_centers_", "codebooks_"} & found.keys():
         raise ValueError(f"model must be fitted before it is saved; call {_fit_hint(model)}")

@@ -9,6 +9,7 @@ from array_api_compat import is_dask_array
 
 from kmeans_xp.backends.chunked import refuse_device, with_known_sizes
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
+from kmeans_xp.backends.devices import on_cuda_device
 from kmeans_xp.batch import predict_batch
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.exact.metric import Metric
@@ -29,7 +30,7 @@ def predict(
     centroids: Any,
     *,
     metric: str = "euclidean",
-    device: str | None = None,
+    device: Any = None,
     lengths: Any = None,
     offsets: Any = None,
 ) -> Any:
@@ -43,7 +44,7 @@ def predict(
         Any namespace and real dtype; rounded to float32 for float16, bfloat16 and float32 X.
     metric : {"euclidean", "cosine"}
         As for `kmeans`; "cosine" counts the directions of rows and centroids.
-    device : {"cuda", "cpu", None}
+    device : None, "cuda", "cuda:N", int or "cpu"
         As for `kmeans`.
     lengths, offsets : array of int, optional
         Layout of a batch, as for `kmeans`.
@@ -80,19 +81,27 @@ def predict(
     if is_dask_array(x):
         refuse_device(device)
         return _lazy().lazy_labels(x, given, measure)
-    blocks = open_blocks(x, None, given.dtype, device, metric=measure)
-    with blocks.session():
-        blocks.assign(blocks.place(given))
-    return blocks.labels()
+    with on_cuda_device(device, x):
+        blocks = open_blocks(x, None, given.dtype, device, metric=measure)
+        with blocks.session():
+            blocks.assign(blocks.place(given))
+        return blocks.labels()
 
 
-def inertia(X: Any, centroids: Any, *, sample_weight: Any = None, metric: str = "euclidean") -> Any:
+def inertia(
+    X: Any,
+    centroids: Any,
+    *,
+    sample_weight: Any = None,
+    metric: str = "euclidean",
+    device: Any = None,
+) -> Any:
     """Weighted sum of squared distances (or of 1 − cosine) of the rows of X to their nearest
     centroid.
 
     Parameters
     ----------
-    X, centroids, metric
+    X, centroids, metric, device
         As for `predict`.
     sample_weight : array, shape (N,), optional
         Weights of the rows.
@@ -108,14 +117,18 @@ def inertia(X: Any, centroids: Any, *, sample_weight: Any = None, metric: str = 
         For bad input, naming the argument.
     """
     x, given, measure = _checked(X, centroids, metric)
+    device = check_device(device, x)
     if is_dask_array(x):
+        refuse_device(device)
         x = x if sample_weight is None else with_known_sizes(x)
         return _lazy().lazy_inertia(x, given, check_weights(sample_weight, x), measure)
-    blocks = open_blocks(x, check_weights(sample_weight, x), given.dtype, metric=measure)
-    with blocks.session():
-        handle = blocks.place(given)
-        blocks.settle(handle)
-        return blocks.inertia(handle)
+    w = check_weights(sample_weight, x)
+    with on_cuda_device(device, x):
+        blocks = open_blocks(x, w, given.dtype, device, metric=measure)
+        with blocks.session():
+            handle = blocks.place(given)
+            blocks.settle(handle)
+            return blocks.inertia(handle)
 
 
 def labelled_inertia(

@@ -36,7 +36,7 @@ class Settings:
     metric: str
     random_state: Any
     algorithm: str
-    device: str | None
+    device: Any
 
     def checked(self, X: Any) -> Settings:
         """Check everything that no values of X decide; numbers become plain, "auto" a number.

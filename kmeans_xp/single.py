@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
+from kmeans_xp.backends.devices import on_cuda_device
 from kmeans_xp.blocks.base import Blocks
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.blocks.tiny import solver_for_one
@@ -62,7 +63,8 @@ def fit_one(
         fitted = _fit_tiny(x, w, start, words, settings)
         if fitted is not None:
             return fitted
-    with LabelSink(target, int(x.shape[0])) as sink, pass_bars(x, watchers.progress):
+    here = on_cuda_device(settings.device, x)
+    with here, LabelSink(target, int(x.shape[0])) as sink, pass_bars(x, watchers.progress):
         blocks = open_blocks(
             x, w, centroid_dtype(x), settings.device, settings.algorithm, settings.measure
         )

@@ -193,6 +193,10 @@ def test_to_refuses():
         model.to("no_such_library")
     with pytest.raises(TypeError, match="array namespace or its name"):
         model.to(3)
+    for name in ("cpu", "cuda", "cuda:1", "gpu"):
+        text = rf"xp must name an array library .*'{name}' is a device; .* device="
+        with pytest.raises(ValueError, match=text):
+            model.to(name)
     with pytest.raises(ValueError, match="cuda"):
         model.to("numpy", device="cuda")
     with entered("jax-x32"), pytest.raises(ValueError, match="jax_enable_x64"):
@@ -431,3 +435,32 @@ def test_pipeline_on_another_library():
 def test_batches_of_problems_are_for_kmeans(estimator):
     with pytest.raises(ValueError, match="kmeans and predict take batches"):
         estimator(2).fit(np.ones((3, 4, 5)))
+
+
+# Where NumPy arrays are computed
+
+
+@every_estimator
+def test_the_device_is_a_parameter(kind):
+    model = clone(kind(2, device="cuda:1"))
+    assert model.get_params()["device"] == model.device == "cuda:1"
+    assert repr(model).count("cuda:1") == 1
+    assert_bits(
+        kind(2, random_state=0, device="cpu").fit(X).labels_, kind(2, random_state=0).fit(X).labels_
+    )
+    with pytest.raises(ValueError, match="device must be None, 'cpu', 'cuda', 'cuda:N' or the num"):
+        kind(2, device="gpu").fit(X)
+
+
+@every_estimator
+def test_a_device_that_is_not_there_is_refused_before_any_work(kind, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    spoilt = np.full((3, 2), np.nan)
+    fitted = kind(2, random_state=0).fit(X).set_params(device="cuda")
+    for call in (
+        lambda: kind(2, device="cuda").fit(spoilt),
+        lambda: fitted.predict(np.full(X.shape, np.nan)),
+        lambda: fitted.score(np.full(X.shape, np.nan)),
+    ):
+        with pytest.raises(ModuleNotFoundError, match="device='cuda' needs CuPy"):
+            call()

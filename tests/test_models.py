@@ -188,6 +188,11 @@ def test_the_header_says_what_it_is(path):
     assert body["versions"]["numpy"] == np.__version__
 
 
+def test_where_it_was_computed_is_forgotten(path):
+    save_model(KMeans(4, random_state=0, device="cpu").fit(X), path)
+    assert load_model(path).device is None
+
+
 def test_a_device_of_the_library(path):
     torch = pytest.importorskip("torch")
     save_model(kmeans(X, 4, random_state=0), path)

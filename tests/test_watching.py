@@ -127,10 +127,19 @@ def test_progress_without_tqdm_is_refused_first(
         kmeans(np.full((3, 2), np.nan), 2, progress=True)
 
 
-@pytest.mark.parametrize("value", ["gpu", 0, np.array(["cuda"])])
+@pytest.mark.parametrize(
+    "value", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "", -1, True, 0.0, np.array(["cuda"])]
+)
 def test_unknown_device(x: np.ndarray, value: object) -> None:
-    with pytest.raises(ValueError, match="device must be None, 'cpu' or 'cuda'"):
-        kmeans(x, 2, device=value)
+    calls = (
+        lambda: kmeans(x, 2, device=value),
+        lambda: kmeans(x[None], 2, device=value),
+        lambda: predict(x, x[:2], device=value),
+        lambda: select_k(x, [2], device=value),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"device must be None, 'cpu', 'cuda', 'cuda:N' or"):
+            call()
 
 
 def test_the_host_is_no_other_device(x: np.ndarray) -> None:
@@ -157,10 +166,23 @@ def test_device_cpu_refuses_data_elsewhere(x: np.ndarray) -> None:
                 call()
 
 
+def test_devices_of_torch(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    here = kmeans(x, 2, random_state=0, device=torch.device("cpu"))
+    assert_same(here, kmeans(x, 2, random_state=0))
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(ModuleNotFoundError, match=f"device='{name}' needs CuPy"):
+            kmeans(x, 2, device=torch.device(name))
+    with pytest.raises(ValueError, match=r"device must be .*, got device\(type='meta'\)"):
+        kmeans(x, 2, device=torch.device("meta"))
+
+
 def test_device_needs_cupy(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ModuleNotFoundError, match="kmeans_xp\\[cuda12\\]"):
-        kmeans(x, 2, device="cuda")
+    for value in ("cuda", "cuda:1", 1, np.int32(1)):
+        with pytest.raises(ModuleNotFoundError, match=r"device='cuda.*kmeans_xp\[cuda12\]"):
+            kmeans(x, 2, device=value)
 
 
 def test_inertia_of_each_iteration_is_exact_and_lazy(x: np.ndarray) -> None:

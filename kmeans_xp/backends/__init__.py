@@ -43,7 +43,7 @@ from typing import Any
 
 from kmeans_xp.backends.generic import Backend
 
-__all__ = ["Backend", "backend_for", "forced_generic", "require_cuda", "warmup"]
+__all__ = ["Backend", "backend_for", "forced_generic", "warmup"]
 
 # Modules of compiled kernels that are called from elsewhere.
 _KERNELS = (
@@ -67,18 +67,6 @@ def forced_generic() -> bool:
     if choice not in ("auto", "generic"):
         raise ValueError(f"KMEANS_XP_BACKEND must be 'auto' or 'generic', got {choice!r}")
     return choice == "generic"
-
-
-def require_cuda() -> None:
-    """Raise a clear error unless CuPy and a CUDA device are there."""
-    try:
-        import cupy
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "device='cuda' needs CuPy: pip install 'kmeans_xp[cuda12]' or 'kmeans_xp[cuda13]'"
-        ) from None
-    if not cupy.cuda.is_available():
-        raise ValueError("device='cuda' needs a CUDA device, and none is available")
 
 
 def warmup() -> None:

@@ -19,6 +19,7 @@ from array_api_compat import (
     to_device,
 )
 
+from kmeans_xp.backends.devices import cuda_number, device_name
 from kmeans_xp.streams import is_stream
 
 __all__ = [
@@ -166,8 +167,16 @@ def namespace_called(xp: Any, name: str = "xp") -> Any:
         If it is not installed.
     TypeError
         If it is no namespace.
+    ValueError
+        If it is the name of a device.
     """
     if isinstance(xp, str):
+        if device_name(xp) is not None or xp == "gpu":
+            raise ValueError(
+                f"{name} must name an array library ('numpy', 'torch', 'cupy', 'jax.numpy'), and "
+                f"{xp!r} is a device; a device of the library goes into device=, as in "
+                f"{name}='torch', device='cuda' or {name}='cupy', device=0"
+            )
         try:
             xp = import_module("jax.numpy" if xp == "jax" else xp)
         except ModuleNotFoundError as error:
@@ -204,12 +213,22 @@ def into_namespace(values: np.ndarray, xp: Any, device: Any = None) -> Any:
         )
     here = nullcontext()
     if library.startswith("cupy") and device is not None:
-        here = device if hasattr(device, "__enter__") else xp.cuda.Device(int(device))
+        here = device if hasattr(device, "__enter__") else _cupy_device(xp, device)
         device = None
     if library.startswith("jax") and isinstance(device, str):
         device = import_module("jax").devices(device)[0]
     with here:
         return xp.asarray(values) if device is None else xp.asarray(values, device=device)
+
+
+def _cupy_device(xp: Any, device: Any) -> Any:
+    """Return the device of CuPy that a name or a number means; "cuda" is the current one."""
+    name = device_name(device)
+    if name in (None, "cpu"):
+        raise ValueError(
+            f"device must be None, 'cuda', 'cuda:N' or a number for cupy, got {device!r}"
+        )
+    return xp.cuda.Device(cuda_number(name))
 
 
 def _holds(xp: Any, dtype: np.dtype[Any]) -> bool:

@@ -45,8 +45,9 @@ def open_blocks(
         Validated weights on the host.
     dtype : numpy.dtype
         float32 or float64: the dtype of the centroids.
-    device : "cuda" or None
-        "cuda" computes host data, or the blocks of a stream, on the current CUDA device.
+    device : str or None
+        "cuda" or "cuda:N" computes host data, or the blocks of a stream, on the current CUDA device
+        (see `devices.on_cuda_device`).
     algorithm : str
         Whether to keep bounds: "lloyd" never does, "auto" once they pay.
     metric : Metric
@@ -72,11 +73,11 @@ def _open(
         return MemoryBlocks(rows, w, dtype, x, metric)
 
     host = zero_copy_numpy(x)
-    if device == "cuda":
+    if device is not None:
         on_device = _as_cupy(x if host is None else host)
         if on_device is None:
             raise ValueError(
-                f"device='cuda' takes NumPy, CuPy, torch or JAX arrays, not {namespace_name(x)}"
+                f"device={device!r} takes NumPy, CuPy, torch or JAX arrays, not {namespace_name(x)}"
             )
         if forced_generic():
             return in_memory(on_device)
@@ -110,7 +111,7 @@ def _warn_of_no_kernels(reason: Exception) -> None:
 def _open_stream(
     x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
 ) -> Blocks:
-    if device != "cuda":
+    if device is None:
         return StreamBlocks(x, w, dtype, metric)
     from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
 
@@ -132,10 +133,10 @@ def _open_dask(
 def _open_sparse(
     x: Any, w: np.ndarray | None, dtype: np.dtype[Any], device: str | None, metric: Metric
 ) -> Blocks:
-    if device == "cuda":
+    if device is not None:
         raise ValueError(
-            "device='cuda' takes dense arrays, and X is sparse, which the host computes; leave "
-            "device out"
+            f"device={device!r} takes dense arrays, and X is sparse, which the host computes; "
+            "leave device out"
         )
     return SparseBlocks(x, w, dtype, metric)
 

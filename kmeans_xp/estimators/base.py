@@ -75,6 +75,7 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     _takes_streams: ClassVar[bool] = False
     _takes_chunks: ClassVar[bool] = False
 
+    device: Any
     cluster_centers_: Any
     labels_: Any
 
@@ -163,14 +164,14 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
     # What another way to predict may change.
 
     def _labels(self, x: Any) -> Any:
-        return predict(x, self.cluster_centers_, metric=self._metric)
+        return predict(x, self.cluster_centers_, metric=self._metric, device=self.device)
 
     def _distances(self, x: Any) -> Any:
         return distances(x, self.cluster_centers_, metric=self._metric)
 
     def _score(self, x: Any, sample_weight: Any) -> Any:
-        centroids = self.cluster_centers_
-        return -inertia(x, centroids, sample_weight=sample_weight, metric=self._metric)
+        options = {"metric": self._metric, "device": self.device}
+        return -inertia(x, self.cluster_centers_, sample_weight=sample_weight, **options)
 
     @property
     def _metric(self) -> str:
@@ -184,7 +185,8 @@ class BaseKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin
         xp : str or module
             "numpy", "torch", "cupy", "jax.numpy" or another array-API namespace, by name or itself.
         device : optional
-            A device of that library; its default device if None.
+            A device of that library; its default device if None. Where the estimator computes NumPy
+            arrays is another matter: its parameter `device` says that.
 
         Returns
         -------

@@ -46,6 +46,8 @@ class BisectingKMeans(BaseKMeans):
         How to compute; the result has the same bits with each.
     bisecting_strategy : {"biggest_inertia", "largest_cluster"}
         Whether the cluster of largest inertia or that with most rows is split next.
+    device : None, "cuda", "cuda:N", int or "cpu", default None
+        As for `KMeans`; the rows of every split are brought to the device anew.
 
     Attributes
     ----------
@@ -91,6 +93,7 @@ class BisectingKMeans(BaseKMeans):
         "copy_x": ["boolean"],
         "algorithm": [StrOptions(set(ALGORITHMS))],
         "bisecting_strategy": [StrOptions(set(STRATEGIES))],
+        "device": [object],
     }
     _array_attributes = ("cluster_centers_", "labels_", "_split_centers", "_split_children")
 
@@ -107,6 +110,7 @@ class BisectingKMeans(BaseKMeans):
         copy_x: bool = True,
         algorithm: str = "auto",
         bisecting_strategy: str = "biggest_inertia",
+        device: Any = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -118,6 +122,7 @@ class BisectingKMeans(BaseKMeans):
         self.copy_x = copy_x
         self.algorithm = algorithm
         self.bisecting_strategy = bisecting_strategy
+        self.device = device
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X.
@@ -154,6 +159,7 @@ class BisectingKMeans(BaseKMeans):
             sample_weight=self._weights(sample_weight, x),
             random_state=self.random_state,
             algorithm=self.algorithm,
+            device=self.device,
             verbose=self.verbose,
         )
         self.cluster_centers_ = from_numpy(found.centroids, x)
@@ -166,7 +172,7 @@ class BisectingKMeans(BaseKMeans):
 
     def _labels(self, x: Any) -> Any:
         tree = self.tree_
-        return walk(x, tree) if len(tree) else super()._labels(x)
+        return walk(x, tree, self.device) if len(tree) else super()._labels(x)
 
     @property
     def tree_(self) -> Tree:

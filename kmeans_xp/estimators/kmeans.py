@@ -16,8 +16,8 @@ __all__ = ["KMeans", "k_means"]
 class KMeans(BaseKMeans):
     """k-means clustering with scikit-learn's names, on any array.
 
-    Attributes and results are in the namespace and on the device of X, and have the same bits on
-    each of them: those of `kmeans`.
+    Attributes and results are in the namespace and on the device of X, wherever they are computed,
+    and have the same bits on each of them: those of `kmeans`.
 
     Parameters
     ----------
@@ -45,6 +45,9 @@ class KMeans(BaseKMeans):
         of length 1, and `transform` gives 1 − cosine.
     oversampling_factor : float, default 2.0
         "k-means||" draws this many candidates a cluster in each round.
+    device : None, "cuda", "cuda:N", int or "cpu", default None
+        "cuda" computes NumPy arrays and the blocks of a stream on a CUDA device, as for `kmeans`,
+        in `fit`, `predict` and `score`; results are NumPy. None computes where X is.
 
     Attributes
     ----------
@@ -86,6 +89,7 @@ class KMeans(BaseKMeans):
         "algorithm": [StrOptions(set(ALGORITHMS))],
         "metric": [StrOptions(set(METRICS))],
         "oversampling_factor": [Interval(Real, 0, None, closed="neither")],
+        "device": [object],  # what computes looks at it, with the data
     }
 
     _takes_streams = True
@@ -105,6 +109,7 @@ class KMeans(BaseKMeans):
         algorithm: str = "auto",
         metric: str = "euclidean",
         oversampling_factor: float = 2.0,
+        device: Any = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -117,6 +122,7 @@ class KMeans(BaseKMeans):
         self.algorithm = algorithm
         self.metric = metric
         self.oversampling_factor = oversampling_factor
+        self.device = device
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X.
@@ -154,6 +160,7 @@ class KMeans(BaseKMeans):
             random_state=self.random_state,
             algorithm=self.algorithm,
             metric=self.metric,
+            device=self.device,
             verbose=self.verbose,
         )
         self.cluster_centers_ = result.centroids

@@ -54,6 +54,9 @@ class MiniBatchKMeans(BaseKMeans):
         "cosine" is spherical k-means, as for `KMeans`.
     oversampling_factor : float, default 2.0
         "k-means||" draws this many candidates a cluster in each round.
+    device : None, "cuda", "cuda:N", int or "cpu", default None
+        "cuda" keeps the rows on a CUDA device during `fit` and labels all of them there, as
+        `predict` and `score` do; batches, small as they are, come to the host.
 
     Attributes
     ----------
@@ -106,6 +109,7 @@ class MiniBatchKMeans(BaseKMeans):
         "reassignment_ratio": [Interval(Real, 0, None, closed="left")],
         "metric": [StrOptions(set(METRICS))],
         "oversampling_factor": [Interval(Real, 0, None, closed="neither")],
+        "device": [object],
     }
     _takes_streams = True
     _array_attributes: ClassVar[tuple[str, ...]] = ("cluster_centers_", "labels_", "counts_")
@@ -129,6 +133,7 @@ class MiniBatchKMeans(BaseKMeans):
         reassignment_ratio: float = 0.01,
         metric: str = "euclidean",
         oversampling_factor: float = 2.0,
+        device: Any = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -144,6 +149,7 @@ class MiniBatchKMeans(BaseKMeans):
         self.reassignment_ratio = reassignment_ratio
         self.metric = metric
         self.oversampling_factor = oversampling_factor
+        self.device = device
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Cluster the rows of X by batches drawn from them.

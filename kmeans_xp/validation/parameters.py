@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from array_api_compat import device, is_array_api_obj, is_dask_array
 
-from kmeans_xp.backends import require_cuda
 from kmeans_xp.backends.convert import home, on_cpu
+from kmeans_xp.backends.devices import ACCEPTED, cuda_number, device_name, require_cuda
 from kmeans_xp.exact.metric import METRICS, Metric
 from kmeans_xp.validation.errors import ArgumentError, outside
 
@@ -161,19 +161,28 @@ def check_metric(value: Any) -> Metric:
 
 
 def check_device(value: Any, x: Any) -> str | None:
-    """Return the device to compute X on: None (where X is) or "cuda".
+    """Return the device to compute X on: None (where X is), "cuda" (the current one) or "cuda:N".
 
     "cpu" says what is so of data on the host, and is refused for other data.
     """
-    if value is not None and not (isinstance(value, str) and value in ("cpu", "cuda")):
-        raise ValueError(f"device must be None, 'cpu' or 'cuda', got {value!r}")
-    if value == "cuda":
-        require_cuda()
-        return "cuda"
+    if value is None:
+        return None
+    name = device_name(value)
+    if name is None:
+        raise ValueError(f"device must be {ACCEPTED}, got {value!r}")
     place = x._meta if is_dask_array(x) else home(x)
-    if value == "cpu" and is_array_api_obj(place) and not on_cpu(place):
+    there = device(place) if is_array_api_obj(place) and not on_cpu(place) else None
+    if name != "cpu":
+        require_cuda(name)
+        if cuda_number(name) is not None and there is not None and device_name(there) != name:
+            raise ValueError(
+                f"device={name!r} is another than that of X, {there}; leave device out to compute "
+                "X where it is, or bring it there first"
+            )
+        return name
+    if there is not None:
         raise ValueError(
-            f"device='cpu' takes data on the host, and X is on {device(place)}; bring it to the "
-            "host first, or leave device out"
+            f"device='cpu' takes data on the host, and X is on {there}; bring it to the host "
+            "first, or leave device out"
         )
     return None

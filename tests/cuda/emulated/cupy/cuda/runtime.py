@@ -5,5 +5,9 @@ def getDeviceProperties(device):
     return {"name": b"emulated on the host", "major": 9, "minor": 0}
 
 
+def getDeviceCount():
+    return 1
+
+
 def runtimeGetVersion():
     return 13000

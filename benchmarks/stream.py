@@ -3,6 +3,8 @@
 The file is made first, then clustered in a process that may take 2 GiB of addresses (RLIMIT_AS),
 from given centroids, for some iterations; scikit-learn's `MiniBatchKMeans.partial_fit` makes one
 pass over it in blocks. Every figure is also given as a rate against ``cat file > /dev/null``.
+
+With ``--cuda`` a CUDA device computes: see `benchmarks.stream_cuda`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--write", action="store_true", help="write the result file")
     parser.add_argument("--gib", type=float, default=8.0, help="size of the file")
     parser.add_argument("--folder", help="where to make it; default: the system's temporary one")
+    parser.add_argument("--cuda", action="store_true", help="compute the file on a CUDA device")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     if given.child:
@@ -44,6 +47,9 @@ def main(argv: list[str]) -> int:
         print(json.dumps(CHILDREN[name](path)))
         return 0
     n = int(given.gib * 2**30) // (4 * D)
+    shown = [] if given.gib == 8.0 else ["--gib", str(given.gib)]  # where the file was says nothing
+    if given.cuda:
+        return on_cuda(given.folder, n, shown, given.write)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         path = Path(folder) / "rows.npy"
         make(path, n)
@@ -64,8 +70,22 @@ def main(argv: list[str]) -> int:
         rows.append(row("stream", (n, D, K), "float32", name, ms=ms, peak_bytes=peak, **checks))
         lines.append([name, f"{ms:.0f}", f"{rate / 1e9:.2f}", f"{rate / plain:.2f}", peak >> 20])
     print_table(["implementation", "ms a pass", "GB/s", "of cat", "peak MiB"], lines)
-    shown = [] if given.gib == 8.0 else ["--gib", str(given.gib)]  # where the file was says nothing
     finish("stream", shown, rows, given.write)
+    return 0
+
+
+def on_cuda(folder: str | None, n: int, shown: list[str], write: bool) -> int:
+    """Stages and streamed iterations of a file on a CUDA device."""
+    from benchmarks import gpu, stream_cuda
+
+    reason = gpu.why_not()
+    if reason is not None:
+        print(f"benchmarks stream --cuda: skipped, nothing was measured: {reason}", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        path = Path(made) / "rows.npy"
+        make(path, n)
+        stream_cuda.run(path, K, ["--cuda", *shown], write)
     return 0
 
 

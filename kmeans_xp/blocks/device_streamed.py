@@ -20,7 +20,7 @@ from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.sums import ClusterSums
 from kmeans_xp.streams import Stream
 
-__all__ = ["DeviceStreamBlocks"]
+__all__ = ["DeviceStreamBlocks", "copy_rows"]
 
 # Values that a thread copies at a time.
 _COPIED = 1 << 20
@@ -117,7 +117,7 @@ class DeviceStreamBlocks(StreamBlocks):
         try:
             with self.session():
                 self._first_look(part)
-                self._copy(part.x, place.host_x)
+                copy_rows(self.backend, part.x, place.host_x)
         finally:
             part.x = None
         if labels:
@@ -128,15 +128,6 @@ class DeviceStreamBlocks(StreamBlocks):
                 np.copyto(place.host_weights[: part.n_rows], part.w)
         self._copies.send(place, part.n_rows, labels=labels)
         return place
-
-    def _copy(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Copy rows into pinned memory, by all threads: one alone is slower than the bus."""
-        step = max(1, _COPIED // self.n_features)
-
-        def some(lo: int) -> None:
-            np.copyto(out[lo : min(lo + step, len(x))], x[lo : lo + step], casting="unsafe")
-
-        self.backend.map(some, range(0, len(x), step))
 
     def _landed(self, part: Part, place: Place) -> tuple[int, int]:
         """Take over what the kernels found of a block."""
@@ -162,3 +153,13 @@ class DeviceStreamBlocks(StreamBlocks):
         finally:
             part.x, part.backend = None, self.backend
             place.done.record(self._copies.stream)
+
+
+def copy_rows(backend: Backend, x: np.ndarray, out: np.ndarray) -> None:
+    """Copy rows into pinned memory, by all threads: one alone is slower than the bus."""
+    step = max(1, _COPIED // x.shape[1])
+
+    def some(lo: int) -> None:
+        np.copyto(out[lo : min(lo + step, len(x))], x[lo : lo + step], casting="unsafe")
+
+    backend.map(some, range(0, len(x), step))

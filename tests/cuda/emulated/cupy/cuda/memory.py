@@ -37,6 +37,14 @@ class Pool:
     def free_all_blocks(self):
         pass
 
+    def get_limit(self):
+        return self.total
+
+    def set_limit(self, size=None, fraction=None):
+        if fraction is not None or not size:
+            raise NotImplementedError("only set_limit(size=bytes) is provided here")
+        self.total = size
+
     def take(self, size):
         if self._taken + size > self.total:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")

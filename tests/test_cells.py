@@ -214,3 +214,23 @@ def test_warmup_compiles_what_a_fit_needs():
         for n_features in (1, 2, 3, 20):
             kmeans(rng.standard_normal((500, n_features)).astype(dtype), 5, random_state=0)
     assert [len(kernel.signatures) for kernel in compiled] == before
+
+
+def test_rows_left_by_ranges_count_the_same_whoever_takes_them():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6000, 2)).astype(np.float32)
+    counts = []
+    for together in (True, False):
+        part = MemoryBlocks(x, None, x.dtype, x).part
+        for centroids in (x[:500], x[500:1000]):  # the first pass makes the cells
+            centers = part.prepare(centroids)
+            part.relabel(centroids, centers, None)
+        centers = part.prepare(x[1000:1500])
+        task, some = part._task(centers), part._cells
+        some.aim(centers.values, task)
+        ranges = some.ranges(8)
+        taken = [ranges] if together else [[one] for one in ranges]
+        parts = [part._assign_batches(iter(t), centers, task, None, True, some) for t in taken]
+        counts.append(np.sum(parts, axis=0).tolist())
+    assert counts[0] == counts[1]
+    assert counts[0][2] > 256  # together they would be worth a pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,8 +200,6 @@ def test_the_pass_is_taken_and_leaves_few_rows():
     x = _data("uniform", 4096, 16, np.float32)
     task = _task(x, 64)
     swept = cpu_numba.sweep(x, slice(0, len(x)), task, None)
-    assert "integer" in task.tile.derived
-    assert not task.tile.derived.get("many open")
     framed = _exact(x, task.frame)
     scores = framed @ task.tile.centers.T.astype(np.float64) + task.tile.bias
     decided = np.setdiff1d(np.arange(len(x)), swept.left)
@@ -208,15 +207,59 @@ def test_the_pass_is_taken_and_leaves_few_rows():
     np.testing.assert_array_equal(task.labels[decided], scores.argmax(axis=1)[decided])
 
 
-def test_a_pass_that_leaves_many_rows_is_not_repeated():
-    x = _data("uniform", 4096, 16, np.float32)
+def _side_by_side(n_rows):
+    """Rows that the pass in integers cannot tell apart."""
+    x = _data("uniform", n_rows, 16, np.float32)
     x[:, 1:] = 0.5
-    x[:, 0] += np.float32(1e-5) * np.arange(4096, dtype=np.float32)  # centroids side by side
+    x[:, 0] += np.float32(1e-5) * np.arange(n_rows, dtype=np.float32)
     x[:64] = x[0]
     x[:64, 0] += np.arange(64, dtype=np.float32) * np.float32(1e-6)
+    return x
+
+
+def _watched(monkeypatch):
+    """How many rows the passes in integers look at, call by call."""
+    seen, sweep, top_two = [], integer.integer_sweep, integer.integer_top_two
+
+    def watched_sweep(x, lo, hi, *rest):
+        seen.append(hi - lo)
+        sweep(x, lo, hi, *rest)
+
+    def watched_top_two(x, *rest):
+        seen.append(len(x))
+        top_two(x, *rest)
+
+    monkeypatch.setattr(cpu_numba, "integer_sweep", watched_sweep)
+    monkeypatch.setattr(cpu_numba, "integer_top_two", watched_top_two)
+    return seen
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_pass_that_leaves_many_rows_is_not_repeated(monkeypatch, listed):
+    x = _side_by_side(4096)
+    seen = _watched(monkeypatch)
+    rows = np.arange(4096)[::-1].copy() if listed else slice(0, 4096)
     task = _task(x, 64)
-    cpu_numba.sweep(x, slice(0, len(x)), task, None)
-    assert task.tile.derived["many open"]
+    swept = cpu_numba.sweep(x, rows, task, None)
+    assert seen == [512]
+    found = cpu_numba.nearest(x, task.frame, task.tile, task.norms, task.terms[:3])
+    assert seen == [512, 512]
+    sure = np.setdiff1d(np.arange(4096), swept.left)
+    assert found[3][sure].all()
+    np.testing.assert_array_equal(found[0][sure], task.labels[sure])
+
+
+def test_what_a_sweep_answers_does_not_depend_on_sweeps_before():
+    x = np.concatenate([_data("uniform", 4096, 16, np.float32), _side_by_side(4096)])
+    x[:500:2] = x[4096 : 4096 + 250]  # the frame and the centroids are of both kinds
+    answers = []
+    for order in ((0, 4096), (4096, 0)):
+        bounds = np.zeros((2, len(x)), np.float32)
+        task = replace(_task(x, 64), bounds=tuple(bounds))
+        found = {lo: cpu_numba.sweep(x, slice(lo, lo + 4096), task, None).left for lo in order}
+        answers.append((found[0], found[4096], *bounds))
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_no_scale_no_integers():

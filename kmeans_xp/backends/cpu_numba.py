@@ -47,8 +47,9 @@ _SMALL_ROWS = 96
 # Bytes the scores of one BLAS product may take: they should stay in the second-level cache.
 _SCORE_BYTES = 1 << 19
 # The pass in integers pays from so many products a row (wide vectors, others), centroids and rows,
-# and if it leaves no larger part of them open.
+# and if it leaves no larger part of them open; one row in so many is tried first.
 _LEAST_PRODUCTS, _LEAST_CENTERS, _LEAST_ROWS, _MOST_OPEN = (1024, 2048), 32, 1024, 0.4
+_TRIED = 16
 # Levels of the exact sums that the kernel knows.
 _LEVELS = 3
 
@@ -169,16 +170,20 @@ def nearest(
         best, score, lead = framed_top_two(x, view, tile.centers, tile.bias)
         return best, score, lead, certified(lead, norms, *bound)
     best = np.empty(len(x), dtype=np.int32)
-    score, lead = np.empty((2, len(x)), dtype=np.float32)
-    given = view.cast(x.dtype), integers.arguments(x.dtype), norms
-    integer_top_two(frozen(x), *given, best, score, lead)
-    sure = certified(lead, norms, *bound)
+    score, lead = np.zeros((2, len(x)), dtype=np.float32)
+    sure = np.zeros(len(x), dtype=bool)
+    given = view.cast(x.dtype), integers.arguments(x.dtype)
+    for part in _tried(0, len(x)):
+        out = best[part], score[part], lead[part]
+        integer_top_two(frozen(x[part]), *given, norms[part], *out)
+        sure[part] = certified(lead[part], norms[part], *bound)
+        if _many_open(int(np.count_nonzero(~sure[part])), part):
+            break
     left = np.flatnonzero(~sure)
-    _note_open(tile, len(left), len(x))
     if left.size:
-        part = framed_top_two(x[left], view, tile.centers, tile.bias)
-        best[left], score[left], lead[left] = part
-        sure[left] = certified(part[2], norms[left], *bound)
+        again = framed_top_two(x[left], view, tile.centers, tile.bias)
+        best[left], score[left], lead[left] = again
+        sure[left] = certified(again[2], norms[left], *bound)
     return best, score, lead, sure
 
 
@@ -252,12 +257,15 @@ def sweep(x: np.ndarray, rows: slice | np.ndarray, task: Task, sums: ClusterSums
     x, view = frozen(x), task.frame.cast(x.dtype)
     tile = _integers(task.tile, task.frame, n_rows)
     if tile is not None:
-        integer_sweep(x, lo, hi, chosen, view, tile.arguments(x.dtype), given, out, levels)
-        lo, hi, chosen = 0, int(counts[1]), left[: counts[1]].copy()
-        _note_open(task.tile, hi, n_rows)
-        counts[1] = 0
-    if lo < hi:
-        _float_sweep(x, lo, hi, chosen, view, task.tile, given, out, levels)
+        for part in _tried(lo, hi):
+            before, lo = counts[1], part.stop
+            arguments = tile.arguments(x.dtype)
+            integer_sweep(x, part.start, lo, chosen, view, arguments, given, out, levels)
+            if _many_open(counts[1] - before, part):
+                break
+        again, counts[1] = left[: counts[1]].copy(), 0
+        _float_sweep(x, 0, len(again), again, view, task.tile, given, out, levels)
+    _float_sweep(x, lo, hi, chosen, view, task.tile, given, out, levels)
     places = owed[: counts[2]]
     return Swept(int(counts[0]), moved[places], old[places], left[: counts[1]])
 
@@ -272,6 +280,8 @@ def _float_sweep(
     *given: tuple[Any, ...],
 ) -> None:
     """Assign rows by float32 scores: in registers, or for many features by BLAS."""
+    if lo == hi:
+        return
     offsets = _offsets(tile.bias)
     if tile.centers.shape[1] > _DIRECT:
         _sweep_tiles(x, (lo, hi), rows, view, tile.centers, offsets, given)
@@ -316,15 +326,23 @@ def _integers(tile: Tile, frame: Frame, n_rows: int) -> IntegerTile | None:
     """Centroids for the pass in integers; None where it would not pay."""
     products = tile.centers.size
     few = products < _LEAST_PRODUCTS[LANES < 16] or len(tile.bias) < _LEAST_CENTERS
-    if few or n_rows < _LEAST_ROWS or tile.derived.get("many open"):
+    if few or n_rows < _LEAST_ROWS:
         return None
     return integer_tile(tile, frame)
 
 
-def _note_open(tile: Tile, n_open: int, n_rows: int) -> None:
-    """Leave the pass in integers to the next centroids where it left too many rows open."""
-    if n_open > _MOST_OPEN * n_rows:
-        tile.derived["many open"] = True
+def _tried(lo: int, hi: int) -> tuple[slice, slice]:
+    """Rows lo..hi for the pass in integers: some that show whether it pays, and the others.
+
+    Every call finds out for itself: what others found would depend on which thread came first.
+    """
+    some = min(hi, lo + max(_LEAST_ROWS // 2, (hi - lo) // _TRIED) // kernels.BLOCK * kernels.BLOCK)
+    return slice(lo, some), slice(some, hi)
+
+
+def _many_open(n_open: int, part: slice) -> bool:
+    """Whether the pass in integers left too many of these rows open."""
+    return n_open > _MOST_OPEN * (part.stop - part.start)
 
 
 def frame(x: np.ndarray, view: Frame, out: np.ndarray | None = None) -> np.ndarray:

@@ -34,8 +34,10 @@ _LOWEST = np.finfo(np.float32).min
 _MOST_STRAIGHT = 2048
 # Share of the rows whose best centroid may be another than guessed, where scores lie along them.
 _MOST_OTHERS = 0.2
-# Share of the rows that must be certain for rows to go into the product as they are.
+# Share of the rows that must be certain for rows to go into the product as they are, and how
+# many of a call are tried first: one in so many, but no fewer than so many.
 _MOST_CERTAIN = 0.92
+_TRIED, _LEAST_TRIED = 16, 64
 
 
 def nearest(
@@ -62,7 +64,7 @@ def nearest(
     if guess is not None and count and not 0 <= guess.min() <= guess.max() < len(tile.bias):
         guess = None
     every = slice(rows.start, rows.start + count) if isinstance(rows, slice) else rows
-    if not _foldable(x, frame, tile):
+    if not _foldable(x, frame):
         _fill(_Framing, x, every, norms, frame, tile, bound, tight, guess, found)
         return found
     _fill(_Folded, x, every, norms, frame, tile, bound, tight, guess, found)
@@ -77,11 +79,11 @@ def nearest(
     return found
 
 
-def _foldable(x: np.ndarray, frame: Frame, tile: Tile) -> bool:
+def _foldable(x: np.ndarray, frame: Frame) -> bool:
     """Whether rows may go into the product as they are (`_Folded`)."""
     plain = x.dtype.kind == "f" and x.dtype.itemsize <= 8 and x.dtype.isnative
     plain = plain and x.flags.c_contiguous and frame.scale == 1
-    return plain and x.shape[1] > _MANY_FEATURES and not tile.derived.get("framed")
+    return plain and x.shape[1] > _MANY_FEATURES
 
 
 def _fill(
@@ -98,8 +100,8 @@ def _fill(
 ) -> None:
     """Fill index, score, lead and certificate of rows in one view of them.
 
-    A view that is of little use is given up, for all that have this tile: rows are left uncertified
-    then.
+    A view that is of little use is given up: the rest is left uncertified then. Each call finds
+    that out for itself, on its first rows; from others it would hear in no certain order.
     """
     slope, offset, limit = bound
     shift = view.shift(frame)
@@ -108,8 +110,10 @@ def _fill(
     margin = (size * max(slope, 1e-30) + offset) * np.float32(1 + 2.0**-20) + np.float32(2.0**-120)
     few = len(tile.bias) <= (_COLUMNS_NARROW if x.shape[1] <= _NARROW else _COLUMNS)
     worker = (_Columns if few else _Rows)(view, x, frame, tile)
-    for lo in range(0, len(norms), worker.rows):
-        part = slice(lo, min(lo + worker.rows, len(norms)))
+    lo, tried = 0, max(_LEAST_TRIED, len(norms) // _TRIED) if shift else worker.rows
+    while lo < len(norms):
+        part = slice(lo, min(lo + min(worker.rows, tried), len(norms)))
+        lo, tried = part.stop, worker.rows
         some: slice | np.ndarray
         if isinstance(rows, slice):
             some = slice(rows.start + part.start, rows.start + part.stop)
@@ -126,7 +130,6 @@ def _fill(
             score -= off
             lead -= 2 * off * np.float32(1 + 2.0**-20)
             if np.count_nonzero(certified) < _MOST_CERTAIN * len(certified):
-                tile.derived["framed"] = True
                 return
 
 

@@ -78,10 +78,7 @@ class IntegerTile:
 
 def integer_tile(tile: Tile, frame: Frame) -> IntegerTile | None:
     """Round centroids to integers; None where there are no instructions for them, or no scale."""
-    if "integer" not in tile.derived:
-        tile.derived["integer"] = _integer_tile(tile, frame) if available() else None
-    made: IntegerTile | None = tile.derived["integer"]
-    return made
+    return tile.integers.get(lambda: _integer_tile(tile, frame)) if available() else None
 
 
 def _largest_norm(points: np.ndarray) -> float:

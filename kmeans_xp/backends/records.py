@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-__all__ = ["Doubles", "Frame", "Own", "Swept", "Task", "Tile"]
+if TYPE_CHECKING:
+    from kmeans_xp.backends.numba_integer import IntegerTile
+
+__all__ = ["Doubles", "Frame", "Once", "Own", "Swept", "Task", "Tile"]
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """A value that several threads may ask for: the first makes it, the others wait for it."""
+
+    def __init__(self) -> None:
+        self._lock, self._made = threading.Lock(), list[T]()
+
+    def get(self, make: Callable[[], T]) -> T:
+        """Return the value; made by `make` if nobody has asked before."""
+        with self._lock:
+            if not self._made:
+                self._made.append(make())
+            return self._made[0]
 
 
 @dataclass(frozen=True)
@@ -39,12 +60,12 @@ class Frame:
 class Tile:
     """Centroids ready for the fast pass: float32, scaled and centred, and the bias −|c|²/2.
 
-    Backends keep in `derived` what they make of them.
+    `integers` are the same for the pass in integers (`numba_integer`); None where it has no scale.
     """
 
     centers: np.ndarray
     bias: np.ndarray
-    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    integers: Once[IntegerTile | None] = field(default_factory=Once, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

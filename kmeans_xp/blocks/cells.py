@@ -20,7 +20,7 @@ def label_in_cells(
     labels: np.ndarray,
     w: np.ndarray | None,
     sums: ClusterSums | None,
-) -> tuple[int, np.ndarray]:
+) -> tuple[int, list[np.ndarray]]:
     """Label the rows that their cells can, and bring the sums up to date.
 
     Parameters
@@ -40,16 +40,15 @@ def label_in_cells(
     -------
     changed : int
         Rows that have another label now.
-    left : ndarray of int64
-        Rows that their cells cannot label.
+    left : list of ndarray of int64
+        Rows of each range that their cells cannot label.
     """
     told = [cells.assign(*part, labels) for part in ranges]
     if not told:
-        return 0, np.empty(0, dtype=np.int64)
+        return 0, []
     moved = np.concatenate([part.moved for part in told])
-    left = np.concatenate([part.left for part in told])
     if sums is not None and moved.size:
         weights = None if w is None else w[cells.order[moved]]
         old = np.concatenate([part.old for part in told])
         backend.move_rows(cells.x, moved, weights, old, cells.known, sums)
-    return len(moved), left
+    return len(moved), [part.left for part in told]

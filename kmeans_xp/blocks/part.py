@@ -44,8 +44,8 @@ _MOVED_TOGETHER = 16
 _MOST_ROWS = 0.6
 # Cells that leave more rows than this open are given up.
 _MOST_OPEN = 0.25
-# So few are not worth a pass of their own before float64: most of them are near-ties.
-_FEW_LEFT = 256
+# So few of a range are not worth a pass of their own before float64: most of them are near-ties.
+_FEW_LEFT = 64
 # Ranges of cells that a worker, one of several, takes in turn.
 _CELL_RANGES = 4
 
@@ -237,11 +237,10 @@ class Part:
         if cells is None:
             rest = (r for batch in batches for r in self._open_rows(batch, centers, task.labels))
         else:
-            changed, left = label_in_cells(self.backend, cells, batches, task.labels, self.w, sums)
-            counts += changed, 0, len(left)
-            rest = (left,) if len(left) > _FEW_LEFT else ()
-            if not rest:
-                open_rows.append(left)
+            changed, told = label_in_cells(self.backend, cells, batches, task.labels, self.w, sums)
+            counts += changed, 0, sum(map(len, told))
+            rest = [rows for rows in told if len(rows) > _FEW_LEFT]
+            open_rows += [rows for rows in told if len(rows) <= _FEW_LEFT]
         waiting: list[Swept] = []
         enough = _MOVED_TOGETHER * len(centers.first)
         for rows in rest:

@@ -83,6 +83,23 @@ def test_cells_tell_rows(kind, dtype, n_features, n_clusters):
     assert check_cells(kind, x, several) > (most if n_features > 1 else 0.5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_features", [1, 2, 3])
+def test_a_table_serves_centroids_that_hardly_move(kind, n_features, monkeypatch):
+    monkeypatch.setattr(cells, "_MOST_ROOM", 2.0)  # much of the table hangs on it then
+    rng = np.random.default_rng(n_features)
+    x = rng.random((3000, n_features)).astype(np.float32)
+    several, filled = [x[:20].copy()], []
+    for i in range(30):  # straight on, at every third step faster
+        step = rng.standard_normal((20, n_features)) * (5e-4 if i % 3 else 1e-3)
+        several.append((several[-1] + np.abs(step)).astype(np.float32))
+    fill = kind.fill
+    monkeypatch.setattr(kind, "fill", lambda self, *a: (filled.append(self.room), fill(self, *a)))
+    check_cells(kind, x, several)
+    assert 3 <= len(filled) < 20
+    assert filled[0] == 0 < filled[-1]
+
+
 @pytest.mark.parametrize("n_features", [1, 2, 3])
 @pytest.mark.parametrize("still", [0, 3])
 def test_cells_are_passed_over_while_their_labels_are_proven(n_features, still):

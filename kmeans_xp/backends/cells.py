@@ -10,6 +10,9 @@ Along a side, cell i of a row is found in float32 from (x̂ − base) / width. T
 this difference and of this quotient move it by at most 2^-24·1.02·(|x̂|/width + 2·side) cells; that
 is below 2^-10 (`Box.around`), and `PAD` allows for more. The cells at the rim are open: rows
 outside the box are counted there.
+
+Centroids that hardly move leave most of the table as it was. So it is filled with room for them to
+move: a centroid is ruled out only if it stays so when all move by `Cells.room` at most.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ _SAMPLE = 4096
 # Rows that are numbered together; candidates of boxes that are looked at together.
 _TOGETHER = 1 << 14
 _CANDIDATES = 1 << 21
+# Room for so many steps like the last one, up to this part of the width of a cell.
+_STEPS, _MOST_ROOM = 8, 0.1
 
 
 def in_turn(function: Callable[[int], None], items: Iterable[int]) -> None:
@@ -137,6 +142,9 @@ class Cells:
         self.x, self.order, self.known = self.sorted(x, numbers, labels)
         self.before = np.full(len(self.cells), OPEN, dtype=np.int32)
         self.table = np.full(box.shape, OPEN, dtype=np.int32)
+        # what the table was filled for: centroids, their labels, and how far they may move
+        self.ids, self.anchor = np.empty(0, dtype=np.int32), np.empty((0, x.shape[1]))
+        self.room, self.slack, self.points = 0.0, 0.0, self.anchor
         self._ranges: dict[int, list[tuple[int, int]]] = {}
 
     @classmethod
@@ -194,22 +202,29 @@ class Cells:
             points = values.astype(np.float64) * self.frame.scale - self.frame.center
             size = math.sqrt(float(np.square(points).sum(axis=1).max()))
             slack = 2.0**-40 * (size + self.box.reach) ** 2  # thousands of roundings in float64
-            self.table.fill(OPEN)
-            self.fill(points, slack, task, run, workers)
-        self.codes = self.table.reshape(-1)[self.cells]
+            step = _farthest_move(self.points, points)
+            self.points = points
+            same = np.array_equal(task.ids, self.ids) and slack <= self.slack
+            if not (same and _farthest_move(self.anchor, points) <= self.room):
+                most = _MOST_ROOM * float(self.box.width.min())
+                self.room = min(_STEPS * step, most) if 2 * step < most else 0.0
+                self.ids, self.anchor, self.slack = task.ids, points, slack * 1.01
+                self.table.fill(OPEN)
+                self.fill(task, run, workers)
+                self.codes = self.table.reshape(-1)[self.cells]
 
-    def fill(self, points: np.ndarray, slack: float, task: Task, run: Run, workers: int) -> None:
+    def fill(self, task: Task, run: Run, workers: int) -> None:
         """Halve boxes that hold rows until one centroid is left, or one cell."""
-        box, n_features = self.box, points.shape[1]
+        box, points = self.box, self.anchor
+        n_features = points.shape[1]
         table = self.table.reshape(self.table.shape[:n_features])
         corner = np.ones((1, n_features), dtype=np.int64)
         found, valid = np.arange(len(points))[None], np.ones((1, len(points)), dtype=bool)
         for depth in range(box.levels + 1):
             size = 1 << (box.levels - depth)
             middle = box.base + (corner + 0.5 * size) * box.width
-            valid &= _may_be_nearest(
-                points[found], valid, middle, (0.5 * size + PAD) * box.width, slack
-            )
+            half = (0.5 * size + PAD) * box.width
+            valid &= _may_be_nearest(points[found], valid, middle, half, self.slack, self.room)
             count = valid.sum(axis=1)
             one = np.flatnonzero(count == 1)
             inside = np.indices((size,) * n_features).reshape(n_features, -1)
@@ -272,15 +287,32 @@ class Cells:
         return np.repeat(self.starts[cells] - before, sizes) + np.arange(sizes.sum())
 
 
+def _farthest_move(old: np.ndarray, new: np.ndarray) -> float:
+    """How far the farthest centroid moved, rounded up; infinity where there are other ones."""
+    if len(old) != len(new):
+        return math.inf
+    return math.sqrt(float(np.square(new - old).sum(axis=1).max())) * (1 + 1e-12)
+
+
 def _may_be_nearest(
-    points: np.ndarray, valid: np.ndarray, middle: np.ndarray, half: np.ndarray, slack: float
+    points: np.ndarray,
+    valid: np.ndarray,
+    middle: np.ndarray,
+    half: np.ndarray,
+    slack: float,
+    room: float,
 ) -> np.ndarray:
-    """Which candidates of boxes, shape (m, c, D), may be nearest somewhere in them."""
+    """Which candidates of boxes, shape (m, c, D), may be nearest somewhere in them, when none moves
+    by more than `room`.
+    """
     distance = np.square(middle[:, None] - points).sum(axis=2)
     distance[~valid] = np.inf
     every = np.arange(len(points))
     near = distance.argmin(axis=1)
+    least = distance[every, near][:, None]
     # |x - k|² - |x - near|² is linear: here is its least value in the box
     reach = (np.abs(points - points[every, near][:, None]) * half).sum(axis=2)
-    far: np.ndarray = distance - distance[every, near][:, None] - 2 * reach > slack
+    # moves change it by 2·room·(|x - k| + |x - near|) at most
+    give = 2 * room * (np.sqrt(distance) + np.sqrt(least) + 2 * math.sqrt(np.square(half).sum()))
+    far: np.ndarray = distance - least - 2 * reach > slack + give
     return ~far

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,20 @@ def sort(x: Any, numbers: Any, place: Any, labels: Any, rows: Any, order: Any, k
 
 @jit
 def _narrow(
-    points: Any, found: Any, n: Any, middle: Any, half: Any, slack: Any, distance: Any, out: Any
+    points: Any,
+    found: Any,
+    n: Any,
+    middle: Any,
+    half: Any,
+    slack: Any,
+    room: Any,
+    distance: Any,
+    out: Any,
 ) -> Any:
-    """Candidates that may be nearest somewhere in a box; how many."""
-    near, least = 0, np.inf
+    """Candidates that may be nearest somewhere in a box when none moves beyond `room`; how many."""
+    near, least, wide = 0, np.inf, 0.0
+    for j in range(points.shape[1]):
+        wide += half[j] ** 2
     for i in range(n):
         total = 0.0
         for j in range(points.shape[1]):
@@ -101,13 +112,15 @@ def _narrow(
         distance[i] = total
         if total < least:
             near, least = found[i], total
-    count = 0
+    count, wide = 0, 2 * math.sqrt(wide) + math.sqrt(least)
     for i in range(n):
         k, reach = found[i], 0.0
         for j in range(points.shape[1]):
             reach += half[j] * abs(points[k, j] - points[near, j])
         # |x - k|² - |x - near|² is linear: here is its least value in the box
-        if not distance[i] - least - 2 * reach > slack:
+        # and moves change that by 2·room·(|x - k| + |x - near|) at most
+        give = 2 * room * (math.sqrt(distance[i]) + wide)
+        if not distance[i] - least - 2 * reach > slack + give:
             out[count] = k
             count += 1
     return count
@@ -156,6 +169,7 @@ def build(
     base: Any,
     width: Any,
     slack: Any,
+    room: Any,
     held: Any,
     starts: Any,
     table: Any,
@@ -189,7 +203,8 @@ def build(
             n = 0
             if held[starts[depth] + box]:
                 some, below = found[depth], found[depth + 1]
-                n = _narrow(points, some, count[depth], middle, half, slack, distance, below)
+                terms = middle, half, slack, room, distance
+                n = _narrow(points, some, count[depth], *terms, below)
                 count[depth + 1] = n
                 if n == 1 or size == 1:
                     _fill(table, corner[depth], size, _code(below, n, ids, lists, used))

@@ -12,7 +12,7 @@ import numpy as np
 
 from kmeans_xp.backends import cells
 from kmeans_xp.backends import numba_cell_kernels as kernels
-from kmeans_xp.backends.cells import PAD, Run
+from kmeans_xp.backends.cells import PAD, Run, in_turn
 from kmeans_xp.backends.jit import frozen
 from kmeans_xp.backends.records import Frame, Swept, Task, Tile
 
@@ -37,8 +37,8 @@ class Cells(cells.Cells):
         # rows that these left unsure, and the least lead that the others still have
         self._kept, self._unsure = np.zeros((2, len(self.cells), _LISTED + 1), dtype=np.int32)
         self._least = np.zeros(len(self.cells))
-        self._ids, self._exact = np.empty(0, dtype=np.int32), np.empty((0, x.shape[1]))
-        self._plain = False
+        # the labels of the centroids that the leads are of
+        self._ids, self._plain = np.empty(0, dtype=np.int32), False
 
     @staticmethod
     def numbered(x: np.ndarray, frame: Frame, box: cells.Box) -> np.ndarray:
@@ -60,11 +60,13 @@ class Cells(cells.Cells):
         kernels.sort(frozen(x), numbers, place, labels, rows, order, known)
         return rows, order, known
 
-    def fill(self, points: np.ndarray, slack: float, task: Task, run: Run, workers: int) -> None:
+    def aim(self, values: np.ndarray, task: Task, run: Run = in_turn, workers: int = 1) -> None:
         """Fill the table, and make the centroids ready for cells that list them."""
-        box, tile = self.box, task.tile
-        self._points = np.zeros((len(points), 4), dtype=np.float32)
-        self._points[:, : points.shape[1]], self._points[:, 3] = tile.centers, tile.bias
+        before = self.points
+        super().aim(values, task, run, workers)
+        box, tile, points = self.box, task.tile, self.points
+        self._near = np.zeros((len(points), 4), dtype=np.float32)
+        self._near[:, : points.shape[1]], self._near[:, 3] = tile.centers, tile.bias
         slope, offset, limit = task.terms[:3]
         sure = box.reach < limit
         margin = (slope * box.reach + offset) * (1 + 1e-6) if sure else math.inf
@@ -73,12 +75,16 @@ class Cells(cells.Cells):
         plain, was_plain = math.isinf(task.terms[6]), self._plain
         if not (plain and was_plain and np.array_equal(task.ids, self._ids)):
             self._least.fill(0)
-        old = self._exact if len(self._exact) == len(points) else points
-        self._ids, self._exact, self._plain = task.ids, points, plain
+        before = before if len(before) == len(points) else points
+        self._ids, self._plain = task.ids, plain
         half = (0.5 + PAD) * box.width
-        self._where = self.cells, np.uint32(box.side), box.base, box.width, half, slack
-        self._proof = self._kept, self._unsure, self._least, points, old
-        where = box.base, box.width, slack, self.held, self.depths
+        self._where = self.cells, np.uint32(box.side), box.base, box.width, half, self.slack
+        self._proof = self._kept, self._unsure, self._least, points, before
+
+    def fill(self, task: Task, run: Run, workers: int) -> None:
+        """Halve boxes that hold rows until one centroid is left, or one cell."""
+        box, points = self.box, self.anchor
+        where = box.base, box.width, self.slack, self.room, self.held, self.depths
         parts, share = iter(range(1 << points.shape[1])), len(self._lists) // workers
 
         def work(worker: int) -> None:
@@ -95,7 +101,7 @@ class Cells(cells.Cells):
         old, counts = np.empty(size, dtype=np.int32), np.zeros(2, dtype=np.int64)
         which = self.starts, self.codes, self.before
         rows = self.x, self.order, self.known
-        near = self._view, self._lists, self._points, self._ids, self._margin
+        near = self._view, self._lists, self._near, self._ids, self._margin
         state = self._where, self._proof
         kernels.assign(first, last, *which, rows, *near, *state, labels, (moved, old, left), counts)
         n, n_left = counts.tolist()

@@ -182,6 +182,11 @@ class Bounds:
             self.upper, self.lower, rows, new.score, new.lead, new.certified, norms, terms
         )
 
+    def replace(self, rows: slice | np.ndarray, upper: np.ndarray, lower: np.ndarray) -> None:
+        """Take bounds of rows that were assigned elsewhere."""
+        self.upper[rows] = upper
+        self.lower[rows] = lower
+
 
 def bound_terms(centers: Centers) -> tuple[float, float, float, float]:
     """Return the terms of `Backend.renew` after the slope."""

@@ -3,7 +3,8 @@
 An iteration is one chain of kernels without a host read in between:
 
     write_images   half-precision tiles of the centroids and the scalars of the error bounds
-    certify        every row on the tensor cores; rows without a proof go to a list
+    (bounds)       rows whose label cannot have changed are left out (`cuda_bounds`)
+    certify        every other row on the tensor cores; rows without a proof go to a list
     recheck        those rows with hi + lo halves
     decide_*       what is left in float64, then by an exact sign
     list_moved     the rows whose label changed
@@ -12,8 +13,8 @@ An iteration is one chain of kernels without a host read in between:
     means          correctly rounded centroids, the shift, the empty clusters
     finish         the state block goes to pinned host memory
 
-The chain is captured once as a CUDA graph. The host launches the next iteration before it has read
-the last one.
+The chain, with and without bounds, is captured once as a CUDA graph. The host launches the next
+iteration before it has read the last one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from kmeans_xp.backends.cuda_bounds import BYTES_A_ROW, Choice, most_listed
 from kmeans_xp.backends.cuda_data import Rows
 from kmeans_xp.backends.cuda_iteration import STATE, Iteration
 from kmeans_xp.backends.cuda_kernels import Target
@@ -79,6 +81,7 @@ class _Launched:
     source: Handle
     result: Handle
     event: Any
+    bounded: bool
 
 
 class DeviceLloyd:
@@ -95,6 +98,9 @@ class DeviceLloyd:
         (N,) float32 or float64, not negative.
     memory_limit : int, optional
         Bytes that may be taken beside X; by default nearly what the device has free.
+    algorithm : {"lloyd", "auto", "hamerly", "elkan"}, default "lloyd"
+        Whether to keep bounds of distances: never, while they pay, or always if there is memory;
+        counts from the next `start` on.
     engine : {"auto", "mma"}, default "auto"
         "mma" does without the tensor cores' newest instructions, for tests, and runs where "auto"
         is not known to be within the error bound.
@@ -116,6 +122,7 @@ class DeviceLloyd:
         weights: Any = None,
         *,
         memory_limit: int | None = None,
+        algorithm: str = "lloyd",
         engine: str = "auto",
         testing: frozenset[str] = frozenset(),
     ) -> None:
@@ -132,9 +139,11 @@ class DeviceLloyd:
             # an iteration begun ahead writes there: it must end before the memory is given away
             weakref.finalize(self, self._stream.synchronize).atexit = False
             self._log = np.frombuffer(self._memory, STATE, LOG_SLOTS)
+        self.algorithm = algorithm
         self._testing = testing
         self._dtype = np.dtype(np.float64 if self._rows.bits == 64 else np.float32)
         self._iteration: Iteration | None = None
+        self._choice = self._new_choice(1)
         self._serial = 0
         self._ahead: _Launched | None = None
         self._slots: list[weakref.ref[Handle] | None] = [None] * CENTROID_SLOTS
@@ -159,7 +168,14 @@ class DeviceLloyd:
                 self._serial = 0
                 self._slots = [None] * CENTROID_SLOTS
             self._iteration.forget()
+            self._choice = self._new_choice(K)
         return self.upload(centroids)
+
+    def _new_choice(self, K: int) -> Choice:
+        rows = self._rows
+        room = rows.spare >= BYTES_A_ROW * rows.N
+        algorithm = self.algorithm if K > 1 and room else "lloyd"
+        return Choice(algorithm, rows.N, most_listed(rows.Dp, K))
 
     def upload(self, centroids: np.ndarray) -> Handle:
         """Bring (K, D) centroids to the device; labels and sums stay (used after a relocation)."""
@@ -204,14 +220,26 @@ class DeviceLloyd:
         self._save(slot)
         if not speculated:
             iteration.place(self._array(source))
-        iteration.run(self._stream)
+        bounded = self._bounded(iteration)
+        iteration.run(self._stream, bounded=bounded)
         result = Handle(self._serial)
         self._slots[slot] = weakref.ref(result)
         event = cp.cuda.Event(block=False, disable_timing=True)
         event.record(self._stream)
-        launched = _Launched(self._serial, source, result, event)
+        launched = _Launched(self._serial, source, result, event, bounded)
         self._serial += 1
         return launched
+
+    def _bounded(self, iteration: Iteration) -> bool:
+        """Whether the next iteration keeps bounds; their memory is taken when it first does."""
+        from cupy.cuda.memory import OutOfMemoryError
+
+        if self._choice.bounded:
+            try:
+                iteration.make_bounds()
+            except (OutOfMemoryError, DeviceUnsupported):
+                self._choice.refuse()
+        return self._choice.bounded
 
     def step(self, handle: Handle) -> StepState:
         """Assign every row to its nearest centroid of `handle` and compute the means.
@@ -228,6 +256,8 @@ class DeviceLloyd:
             state = self._log[ahead.serial % LOG_SLOTS].copy()
             if state["n_empty"]:
                 self._ahead = None
+        listed = int(state["n_todo"]) if state["listed"] else None
+        self._choice.saw(int(state["n_changed"]), listed, bounded=ahead.bounded)
         low, high = self._shift(state)
         return StepState(
             changed=int(state["n_changed"]),
@@ -236,7 +266,7 @@ class DeviceLloyd:
             shift_high=high,
             rechecked=int(state["n_open"]),
             centroids=ahead.result,
-            details={name: int(state[name]) for name in STATE.names[4:16]},  # type: ignore[index] # has names
+            details={name: int(state[name]) for name in (*STATE.names[4:16], "listed")},  # type: ignore[index] # has names
         )
 
     def _shift(self, state: Any) -> tuple[float, float]:

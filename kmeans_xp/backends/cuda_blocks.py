@@ -79,6 +79,7 @@ class Place:
         self.n_rows, self.serial = 0, -1
         self.host_x, self.x = _pair((n_rows, n_features), dtype)
         self.host_labels, self.old = _pair((n_rows,), np.int32)
+        self.host_bounds: np.ndarray | None = None
         self.host_weights: np.ndarray | None = None
         self.weights: Any = None
         if weighted:
@@ -87,13 +88,20 @@ class Place:
         self.copied, self.done = (cp.cuda.Event(block=False, disable_timing=True) for _ in "12")
 
 
+def _pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Pinned memory on the host."""
+    import cupy as cp
+
+    size = math.prod(shape)
+    memory = cp.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+    return np.frombuffer(memory, dtype, size).reshape(shape)
+
+
 def _pair(shape: tuple[int, ...], dtype: Any) -> tuple[np.ndarray, Any]:
     """Pinned memory, and as much on the device."""
     import cupy as cp
 
-    there = cp.empty(shape, dtype)
-    memory = cp.cuda.alloc_pinned_memory(there.nbytes)
-    return np.frombuffer(memory, dtype, there.size).reshape(shape), there
+    return _pinned(shape, dtype), cp.empty(shape, dtype)
 
 
 class BlockCopies:
@@ -150,6 +158,7 @@ class BlockRows(Rows):
     """The rows of whatever block is there, in memory for the largest one."""
 
     remedy = "open the stream with fewer block_rows"
+    bytes_a_row = Rows.bytes_a_row + 8  # and bounds
 
     def __init__(self, facts: Facts, target: Target) -> None:
         import cupy as cp
@@ -256,20 +265,51 @@ class BlockPasses:
         self._iteration.counts.fill(0)
         self._since = 0
 
-    def enqueue(self, place: Place) -> None:
-        """Assign the block at this place, and copy its labels to the pinned memory there."""
+    def enqueue(self, place: Place, *, bounded: bool) -> None:
+        """Assign the block at this place, and copy its labels to the pinned memory there.
+
+        With `bounded`, the bounds of its distances too.
+        """
         iteration = self._iteration
         assert iteration is not None
         with self._stream:
             iteration.old = place.old
+            results = [(self._labels, place.host_labels)]
+            if bounded:
+                results.append((self._bounds(iteration), self._host_bounds(place)))
             self._rows.show(place)
-            iteration.enqueue()
-            size = place.host_labels[: place.n_rows].nbytes
-            self._labels.data.copy_to_host_async(place.host_labels.ctypes.data, size, self._stream)
+            iteration.enqueue(bounded=bounded)
+            for there, here in results:
+                size = here[: place.n_rows].nbytes
+                there.data.copy_to_host_async(here.ctypes.data, size, self._stream)
             place.done.record(self._stream)
         place.serial = self._serial
         self._serial += 1
         self._since += place.n_rows
+
+    def _bounds(self, iteration: Iteration) -> Any:
+        """Memory for the bounds of the largest block."""
+        if iteration.bounds is None:
+            shown, self._rows.N = self._rows.N, self._facts.n_rows
+            iteration.make_bounds()
+            self._rows.N = shown
+        assert iteration.bounds is not None
+        return iteration.bounds.values
+
+    def _host_bounds(self, place: Place) -> np.ndarray:
+        if place.host_bounds is None:
+            place.host_bounds = _pinned((self._facts.n_rows, 2), np.float32)
+        return place.host_bounds
+
+    def bounds(self, place: Place) -> tuple[np.ndarray, np.ndarray]:
+        """Upper and lower bounds of a finished block, in the frame of the host's pass."""
+        assert place.host_bounds is not None
+        values = place.host_bounds[: place.n_rows].astype(np.float64)
+        values *= self._facts.frame.scale / self._rows.scale  # a power of two
+        with np.errstate(over="ignore", under="ignore"):
+            upper = (values[:, 0] * (1 + 2.0**-22) + 1e-37).astype(np.float32)
+            lower = np.minimum(values[:, 1] * (1 - 2.0**-22) - 1e-37, 1e30).astype(np.float32)
+        return upper, np.maximum(lower, 0)
 
     def finished(self, place: Place) -> tuple[int, int]:
         """Wait for the pass over this block; counts changed and rechecked rows."""

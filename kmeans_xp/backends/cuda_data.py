@@ -79,6 +79,7 @@ class Rows:
     """
 
     remedy = "stream the rows from host memory instead"
+    bytes_a_row = 8 + 24  # norms and lists
 
     def __init__(self, X: Any, weights: Any, target: Target, memory_limit: int | None) -> None:
         import cupy as cp
@@ -173,11 +174,12 @@ class Rows:
     def _claim(self, memory_limit: int | None) -> None:
         import cupy as cp
 
-        wanted = self.N * (4 * self.Dp + 8 + 24)
+        wanted = self.N * (4 * self.Dp + self.bytes_a_row)
         if memory_limit is None:
             free = cp.cuda.Device().mem_info[0] + cp.get_default_memory_pool().free_bytes()
             memory_limit = free - free // 20
-        if wanted > memory_limit:
+        self.spare = memory_limit - wanted
+        if self.spare < 0:
             raise MemoryError(
                 f"the CUDA loop wants {wanted:,} bytes beside X and may use {memory_limit:,}; "
                 f"{self.remedy}"

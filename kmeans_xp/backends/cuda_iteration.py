@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends import cuda_kernels as variants
+from kmeans_xp.backends.cuda_bounds import RowBounds
 from kmeans_xp.backends.cuda_data import Rows
 from kmeans_xp.backends.cuda_kernels import Kernel, Target
 
@@ -33,7 +34,8 @@ STATE = np.dtype(
             )
         ],
         ("shift", np.float64),
-        ("padding", np.int32, 14),
+        ("listed", np.int32),
+        ("padding", np.int32, 13),
     ]
 )
 
@@ -43,6 +45,7 @@ STATE = np.dtype(
 # result and add at least 4 products at a time (at most 3); that has been measured on none, and
 # `Target.current` refuses them. tests/cuda/test_accumulation.py repeats the measurement.
 LOST_WGMMA, LOST_MMA = 1.0, 4.0
+NULL = np.uint64(0)
 EMPTY = 0x7FFFFFFF  # a free place of the hash table of centroids
 
 
@@ -83,8 +86,10 @@ class Iteration:
         self.bins = K + differences
         self.most_entries = 2 * rows.N if differences else rows.N
         self._log = np.uint64(log)
-        self._graph: Any = None
-        self._runs = 0
+        self._graphs: dict[bool, Any] = {}
+        self._runs = {False: 0, True: 0}
+        self._testing = testing
+        self.bounds: RowBounds | None = None
         self._shape(testing)
         self._allocate()
         self._prepare_kernels(testing)
@@ -154,14 +159,8 @@ class Iteration:
         weighted = rows.weights is not None
         first, second = self.first, self.second
 
-        def tile_kernel(variant: variants.Variant, name: str, tiles: variants.Tiles) -> Kernel:
-            threads = tiles.warpgroups * 128
-            return Kernel(variant, name, target, threads=threads, shared=tiles.shared_bytes)
-
-        self._certify = tile_kernel(
-            variants.certify_variant(first, target, listed=False, mutate=mutate), "certify", first
-        )
-        self._recheck = tile_kernel(
+        self._certify = self._certify_kernel(bounds=False)
+        self._recheck = self._tile_kernel(
             variants.recheck_variant(second, target, mutate=mutate), "recheck", second
         )
         centroids = variants.centroids_variant(bits, first, second)
@@ -184,6 +183,22 @@ class Iteration:
         means = variants.means_variant(bits, weighted, "slow-means" in testing)
         self._means = Kernel(means, "means", target, threads=256)
 
+    def _tile_kernel(self, variant: variants.Variant, name: str, tiles: variants.Tiles) -> Kernel:
+        threads, shared = tiles.warpgroups * 128, tiles.shared_bytes
+        return Kernel(variant, name, self.target, threads=threads, shared=shared)
+
+    def _certify_kernel(self, *, bounds: bool) -> Kernel:
+        mutate = "no-certificate" in self._testing
+        variant = variants.certify_variant(self.first, self.target, bounds=bounds, mutate=mutate)
+        return self._tile_kernel(variant, "certify", self.first)
+
+    def make_bounds(self) -> None:
+        """Take the memory of bounds, and the kernels that write them."""
+        if self.bounds is None:
+            aged = not self.differences
+            self._certify_bounded = self._certify_kernel(bounds=True)
+            self.bounds = RowBounds(self.rows, self.K, self.target, aged=aged)
+
     # ---- what the host does between iterations
 
     def forget(self) -> None:
@@ -199,7 +214,7 @@ class Iteration:
         speculated one that would miss them.
         """
         self.centroids[...] = centroids
-        self.control[:1] = 0
+        self.control[:2] = 0  # neither a reason to wait nor bounds that are right
         self.table.fill(EMPTY)
         K, D, mask = np.int32(self.K), np.int32(self.rows.D), np.int32(self.table.size - 1)
         for phase in (0, 1):
@@ -210,35 +225,46 @@ class Iteration:
 
     # ---- the chain
 
-    def run(self, stream: Any) -> None:
-        """Enqueue one iteration: kernel by kernel the first time, then as a graph."""
+    def run(self, stream: Any, *, bounded: bool = False) -> None:
+        """Enqueue one iteration: kernel by kernel the first time, then as a graph.
+
+        A bounded one keeps bounds (`make_bounds`), and uses those of the one before if that did.
+        """
         import cupy as cp
 
-        self._runs += 1
-        if self._runs < 3:
-            self.enqueue()
+        self._runs[bounded] += 1
+        if self._runs[bounded] < 3:
+            self.enqueue(bounded=bounded)
             return
-        if self._graph is None:
+        if bounded not in self._graphs:
             side = cp.cuda.Stream(non_blocking=True)
             with side:
                 side.begin_capture()
-                self.enqueue()
-                self._graph = side.end_capture()
-            self._graph.upload(stream)
-        self._graph.launch(stream)
+                self.enqueue(bounded=bounded)
+                self._graphs[bounded] = side.end_capture()
+            self._graphs[bounded].upload(stream)
+        self._graphs[bounded].launch(stream)
 
-    def enqueue(self) -> None:
+    def enqueue(self, *, bounded: bool = False) -> None:
         """Enqueue the kernels on the current stream."""
-        blocks = -(-self.bins // 256)
-        self._begin(blocks, self.state, self.control, self.entries, np.int32(self.bins))
-        self.assign()
+        blocks, bins = -(-self.bins // 256), np.int32(self.bins)
+        self._begin(blocks, self.state, self.control, self.entries, bins, np.int32(bounded))
+        if bounded and not self.differences:
+            assert self.bounds is not None
+            self.bounds.age(self.centroids, self.labels, self.control, self.state)
+        self.assign(bounded=bounded)
         self.update()
         if not self.differences:
             self._move_centroids()
         self._finish(1, self.state, self.control, self._log)
 
-    def assign(self) -> None:
+    def assign(self, *, bounded: bool = False) -> None:
         """Labels: tensor cores, recheck, float64, exact signs."""
+        certify, listed, bounds = self._certify, NULL, NULL
+        if bounded:
+            assert self.bounds is not None
+            certify, bounds = self._certify_bounded, self.bounds.values
+            listed = NULL if self.bounds.list is None else self.bounds.list
         rows, K, N, Dp = self.rows, self.K, self.rows.N, self.rows.Dp
         D, distance_scale = np.int32(rows.D), np.float64(rows.distance_scale)
         first, second, sms = self.first, self.second, self.target.multiprocessors
@@ -257,7 +283,7 @@ class Iteration:
             self.image2,
             self.state,
         )
-        self._certify(
+        certify(
             min(sms, -(-N // (first.warpgroups * 64))),
             rows.hi,
             self.image1,
@@ -270,8 +296,8 @@ class Iteration:
             np.uint32(64),
             self.labels,
             self.open_rows,
-            self.open_rows,
-            self.pairs,
+            listed,
+            bounds,
         )
         self._recheck(
             min(sms * second.blocks_per_sm, -(-N // (second.warpgroups * 64))),
@@ -287,6 +313,7 @@ class Iteration:
             self.open_rows,
             self.pairs,
             self.full_rows,
+            bounds,
         )
         exact = (rows.X, self.centroids, D)
         blocks = min(2 * sms, -(-N // 8))
@@ -313,7 +340,8 @@ class Iteration:
         )
         state, use_shared = self.state, np.int32(self.use_shared)
         grid = min(4 * sms, -(-rows.N // 2048))
-        self._list_moved(grid, self.labels, self.old, N, self.pairs, state)
+        listed = NULL if self.bounds is None or self.bounds.list is None else self.bounds.list
+        self._list_moved(grid, self.labels, self.old, N, listed, self.pairs, state)
         self._count(
             min(2 * sms, -(-rows.N // 512)),
             *(self.labels, self.pairs, N, K, use_shared, self.entries, self.counts),

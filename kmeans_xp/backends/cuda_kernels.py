@@ -161,12 +161,10 @@ def _tile_variant(name: str, tiles: Tiles, target: Target, **extra: int) -> Vari
     return source, tuple(sorted(defines.items()))
 
 
-def certify_variant(tiles: Tiles, target: Target, *, listed: bool, mutate: bool) -> Variant:
+def certify_variant(tiles: Tiles, target: Target, *, bounds: bool, mutate: bool) -> Variant:
     """Source and options of the certified pass."""
     extra = {"NO_CERTIFICATE": 1} if mutate else {}
-    if listed:
-        tiles = Tiles(**{**tiles.__dict__, "prefetch": False})
-    return _tile_variant("certify", tiles, target, LISTED=int(listed), **extra)
+    return _tile_variant("certify", tiles, target, BOUNDS=int(bounds), **extra)
 
 
 def recheck_variant(tiles: Tiles, target: Target, *, mutate: bool) -> Variant:
@@ -190,6 +188,11 @@ def centroids_variant(bits: int, first: Tiles, second: Tiles) -> Variant:
         TILE2=second.tile,
         CHUNK2=second.chunk,
     )
+
+
+def bounds_variant(bits: int) -> Variant:
+    """Source and options of the kernels that age bounds."""
+    return plain_variant(("bounds.cu",), X_BITS=bits)
 
 
 def sums_variant(

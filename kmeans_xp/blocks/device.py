@@ -52,6 +52,7 @@ class DeviceBlocks(MemoryBlocks):
 
     def place(self, centroids: np.ndarray) -> Any:
         """Handle of centroids on the device; labels are forgotten."""
+        self._loop.algorithm = self.algorithm
         return self._loop.start(super().place(centroids))
 
     def fetch(self, handle: Any) -> np.ndarray:

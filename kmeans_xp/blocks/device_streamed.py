@@ -1,7 +1,8 @@
 """A stream whose blocks are assigned on a CUDA device: they are copied there ahead of their use.
 
-The host keeps what it keeps of a stream: labels, squares, pruning bounds, exact sums. Rare passes
-(relocation, sums of given labels) are made by the host as the blocks come by.
+The host keeps what it keeps of a stream: labels, squares, pruning bounds, exact sums. Where bounds
+settle most rows of a block, the others alone are copied. Rare passes (relocation, sums of given
+labels) are made by the host as the blocks come by.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ _COPIED = 1 << 20
 class DeviceStreamBlocks(StreamBlocks):
     """The blocks of a stream, assigned on the current CUDA device.
 
-    A block without pruning bounds goes to the kernels; with bounds, which "auto" keeps once few of
-    its rows change, or where no kernels serve, to CuPy's own functions.
+    The kernels assign its blocks; where none serve, CuPy's own functions do.
 
     The parameters are those of `StreamBlocks`.
 
@@ -83,21 +83,20 @@ class DeviceStreamBlocks(StreamBlocks):
         """Label every row, bring the sums up to date; counts changed and rechecked rows."""
         centers, wanted = self._begin(centroids)
         counts = np.zeros(2, dtype=np.int64)
-        passes, queued = self._passes, deque[tuple[Part, Place]]()
+        passes, queued = self._passes, deque[tuple[Part, Place, np.ndarray | None]]()
         if passes is not None and wanted:
             passes.begin(centroids)
         try:
             for i, block in self.stream.each(wanted):
                 part = self._parts[i]
-                if passes is None or part.bounds is not None:
-                    while queued:
-                        counts += self._landed(*queued.popleft())
-                    place = self._sent(part, block, labels=False)
+                if passes is None:
+                    place = self._sent(part, block)
                     counts += self._by_functions(part, place, centroids, centers, sums)
                     continue
-                place = self._sent(part, block, labels=True, unlabelled=len(centroids))
-                passes.enqueue(place)
-                queued.append((part, place))
+                rows = part.open_rows()
+                place = self._sent(part, block, rows, unlabelled=len(centroids))
+                passes.enqueue(place, bounded=part.bounds is not None)
+                queued.append((part, place, rows))
                 if len(queued) > 1:  # the device has the next block to go on with
                     counts += self._landed(*queued.popleft())
                 if passes.full and sums is not None:
@@ -110,31 +109,44 @@ class DeviceStreamBlocks(StreamBlocks):
             self._copies.wait()
         return int(counts[0]), int(counts[1])
 
-    def _sent(self, part: Part, block: np.ndarray, labels: bool, unlabelled: int = 0) -> Place:
-        """Put a block into pinned memory and on its way."""
+    def _sent(
+        self,
+        part: Part,
+        block: np.ndarray,
+        rows: np.ndarray | None = None,
+        unlabelled: int | None = None,
+    ) -> Place:
+        """Put a block, or some of its rows, into pinned memory and on its way.
+
+        `unlabelled` is the label of rows in no cluster; without it no labels are sent.
+        """
         part.x = self._as_computed(block)
         place = self._copies.next()
         try:
             with self.session():
                 self._first_look(part)
-                copy_rows(self.backend, part.x, place.host_x)
+                copy_rows(self.backend, part.x, place.host_x, rows)
         finally:
             part.x = None
-        if labels:
+        n_rows, which = (part.n_rows, slice(None)) if rows is None else (len(rows), rows)
+        if unlabelled is not None:
             assert part.labels is not None
-            known = part.labels
-            np.copyto(place.host_labels[: part.n_rows], np.where(known < 0, unlabelled, known))
+            known = part.labels[which]
+            np.copyto(place.host_labels[:n_rows], np.where(known < 0, unlabelled, known))
             if part.w is not None and place.host_weights is not None:
-                np.copyto(place.host_weights[: part.n_rows], part.w)
-        self._copies.send(place, part.n_rows, labels=labels)
+                np.copyto(place.host_weights[:n_rows], part.w[which])
+        self._copies.send(place, n_rows, labels=unlabelled is not None)
         return place
 
-    def _landed(self, part: Part, place: Place) -> tuple[int, int]:
-        """Take over what the kernels found of a block."""
+    def _landed(self, part: Part, place: Place, rows: np.ndarray | None) -> tuple[int, int]:
+        """Take over what the kernels found of a block, or of some of its rows."""
         assert self._passes is not None and part.labels is not None
+        which = slice(None) if rows is None else rows
         changed, rechecked = self._passes.finished(place)
         if changed:
-            np.copyto(part.labels, place.host_labels[: part.n_rows])
+            part.labels[which] = place.host_labels[: place.n_rows]
+        if part.bounds is not None:
+            part.bounds.replace(which, *self._passes.bounds(place))
         part.labelled(changed)
         return changed, rechecked
 
@@ -155,11 +167,14 @@ class DeviceStreamBlocks(StreamBlocks):
             place.done.record(self._copies.stream)
 
 
-def copy_rows(backend: Backend, x: np.ndarray, out: np.ndarray) -> None:
+def copy_rows(
+    backend: Backend, x: np.ndarray, out: np.ndarray, rows: np.ndarray | None = None
+) -> None:
     """Copy rows into pinned memory, by all threads: one alone is slower than the bus."""
-    step = max(1, _COPIED // x.shape[1])
+    n_rows, step = len(x) if rows is None else len(rows), max(1, _COPIED // x.shape[1])
 
     def some(lo: int) -> None:
-        np.copyto(out[lo : min(lo + step, len(x))], x[lo : lo + step], casting="unsafe")
+        part = slice(lo, min(lo + step, n_rows))
+        np.copyto(out[part], x[part] if rows is None else x[rows[part]], casting="unsafe")
 
-    backend.map(some, range(0, len(x), step))
+    backend.map(some, range(0, n_rows, step))

@@ -125,6 +125,12 @@ class Part:
         self._plan = drift, still
         return still is None or still.size > 0
 
+    def open_rows(self) -> np.ndarray | None:
+        """After `begin`, rows that bounds do not settle; None for all, or where most are open."""
+        assert self._plan is not None
+        still = self._plan[1]
+        return None if still is None or len(still) >= _MOST_ROWS * self.n_rows else still
+
     def relabel(
         self, centroids: np.ndarray, centers: Centers, sums: ClusterSums | None
     ) -> tuple[int, int]:

@@ -40,9 +40,10 @@ def tile_variants(target: variants.Target) -> dict[str, variants.Variant]:
         found[f"recheck-{Dp}"] = variants.recheck_variant(second, target, mutate=False)
         for K in CLUSTERS:
             first = variants.certify_tiles(Dp, K, target)
-            found[f"certify-{Dp}-{K}"] = variants.certify_variant(
-                first, target, listed=False, mutate=False
-            )
+            for bounds in (False, True):
+                found[f"certify-{Dp}-{K}-{bounds}"] = variants.certify_variant(
+                    first, target, bounds=bounds, mutate=False
+                )
             for bits in BITS:
                 found[f"centroids-{Dp}-{K}-{bits}"] = variants.centroids_variant(
                     bits, first, second
@@ -56,6 +57,7 @@ def plain_variants() -> dict[str, variants.Variant]:
     for bits in BITS:
         found[f"prepare-{bits}"] = plain(("prepare.cu",), X_BITS=bits)
         found[f"decide-{bits}"] = plain(("exact.cuh", "decide.cu"), X_BITS=bits)
+        found[f"bounds-{bits}"] = variants.bounds_variant(bits)
         for weighted in (False, True):
             found[f"means-{bits}-{weighted}"] = variants.means_variant(bits, weighted, False)
             for power in (1, 2):

@@ -12,6 +12,7 @@ from kmeans_xp.backends import cuda_blocks
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
 from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
 from kmeans_xp.prediction import inertia
+from kmeans_xp.pruning import Bounds
 from tests.helpers import StoppedError, environment, interrupted
 
 from .checks import Random
@@ -46,9 +47,9 @@ def kernels(monkeypatch):
     """Counts the blocks that go to the kernels."""
     enqueue, seen = cuda_blocks.BlockPasses.enqueue, []
 
-    def counted(self, place):
+    def counted(self, place, **options):
         seen.append(place.n_rows)
-        enqueue(self, place)
+        enqueue(self, place, **options)
 
     monkeypatch.setattr(cuda_blocks.BlockPasses, "enqueue", counted)
     return seen
@@ -70,13 +71,50 @@ def test_blocks_of_any_size(cp, kernels, size):
 
 @pytest.mark.parametrize("algorithm", ["auto", "hamerly"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_bounds_take_over_from_the_kernels(cp, kernels, algorithm, weighted):
+def test_rows_that_bounds_settle_are_not_sent(cp, kernels, algorithm, weighted):
     x = Random(1).bell((700, 4)).astype(np.float32)
     w = np.arange(700) % 3 if weighted else None
     found = both(x, 199, init=x[:K], algorithm=algorithm, sample_weight=w)
     assert found.n_iter > 5
-    blocks = 4 * (found.n_iter + 1)
-    assert 0 < len(kernels) < blocks if algorithm == "auto" else not kernels
+    assert kernels[:4] == [199, 199, 199, 103]
+    assert 0 < min(kernels) < 50
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_bounds_of_other_numbers(cp, kernels, dtype):
+    x = (Random(1).bell((500, 3)) * (1e-3 if dtype == "float16" else 1e150)).astype(dtype)
+    both(
+        x,
+        199,
+        init=x[:K].astype("float64" if dtype == "float64" else "float32"),
+        algorithm="hamerly",
+    )
+    assert min(kernels) < 100
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e20])
+def test_bounds_from_the_device_hold(cp, monkeypatch, scale):
+    x, checked = data() * np.float32(scale), []
+
+    def look(self, which, upper, lower, real=Bounds.replace):
+        real(self, which, upper, lower)
+        checked.append((self, which))
+
+    monkeypatch.setattr(Bounds, "replace", look)
+    C, streamed = x[:K].copy(), pieces(x, 400)
+    blocks = DeviceStreamBlocks(streamed, None, np.dtype(np.float32))
+    blocks.algorithm = "hamerly"
+    blocks.assign(blocks.place(C))
+    framed = x.astype(np.float64) * blocks.common.frame.scale
+    points = C.astype(np.float64) * blocks.common.frame.scale
+    distances = np.sqrt(((framed[:, None] - points[None]) ** 2).sum(axis=2))
+    own = distances.min(axis=1)
+    other = np.sort(distances, axis=1)[:, 1]
+    upper, lower = (np.concatenate([getattr(b, n) for b, _ in checked]) for n in ("upper", "lower"))
+    assert len(upper) == len(x)
+    assert (own * (1 - 1e-12) <= upper).all()
+    assert (lower <= other * (1 + 1e-12)).all()
+    assert (upper - own).mean() < 0.05 * own.mean()
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -70,8 +70,8 @@ extern "C" __global__ void write_images(const Centre* __restrict__ C, const doub
   atomicMax(&state->centre_error2, __float_as_uint(norm_above(sqrt(error2))));
 }
 
-// Opens an iteration.
-extern "C" __global__ void begin(State* state, const Control* control, int* entries, int K) {
+// Opens an iteration; one that is not `bounded` leaves no bounds that the next could use.
+extern "C" __global__ void begin(State* state, Control* control, int* entries, int K, int bounded) {
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < K; i += gridDim.x * blockDim.x) entries[i] = 0;
   if (blockIdx.x || threadIdx.x) return;
   State fresh = {};
@@ -79,6 +79,7 @@ extern "C" __global__ void begin(State* state, const Control* control, int* entr
   fresh.skip = control->hold;
   fresh.iteration = control->iteration;
   *state = fresh;
+  if (!bounded) control->known = 0;
 }
 
 // Closes it: the state goes to the host's memory, in a ring of eight.

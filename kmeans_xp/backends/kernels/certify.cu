@@ -5,7 +5,7 @@
 //
 //   CHUNK    columns held in registers at a time       CHUNKED  1: rows are longer than CHUNK
 //   PREFETCH 1: load the next rows during the tile loop
-//   LISTED   1: only the rows of a list, and distance bounds are written for each of them
+//   BOUNDS   1: distance bounds are written for every row, and only listed rows are taken where the state says so
 //   NO_CERTIFICATE  mutation test: every row counts as certified
 
 // Best and second best of a row. Value and index travel in one integer: t = score + 1.5 * 2^19 lies on the grid 2^-4
@@ -61,7 +61,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
             float2* __restrict__ bounds) {
   extern __shared__ __align__(1024) u8 memory[];
   if (state->skip) return;
-  if (LISTED) n_rows = state->n_todo;
+  const bool listed = BOUNDS && state->listed;
+  if (listed) n_rows = state->n_todo;
   constexpr int BLOCK_ROWS = WARPGROUPS * 64;
   const int lane = threadIdx.x & 31, quarter = lane & 3;
   const int in_block = (threadIdx.x >> 5) * 16 + (lane >> 2);
@@ -80,7 +81,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
   auto row_of = [&](int block, int eight) {
     int r = block * BLOCK_ROWS + in_block + eight;
     r = r < n_rows ? r : n_rows - 1;
-    return LISTED ? list[r] : r;
+    return listed ? list[r] : r;
   };
   u32 a[STEPS][4];
 #if PREFETCH
@@ -128,7 +129,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     }
     // the four lanes of a row agree on its best two; lane `quarter` == h decides about row h
     bool open = false;
-    int mine = 0;
+    int mine = BOUNDS ? -1 : 0;
+    float size, leading, rest, margin;  // what the bounds of that row are made of
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       int column = __float_as_uint(best[h].first) & 63u;
@@ -154,19 +156,13 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
         twice_error = -1.f;
 #endif
         open = !(b1 - b2 > twice_error);
-        if (LISTED) {
-          // an upper bound of |x - c_label| and a lower bound of the distance to every other centroid; an open row
-          // only knows that both hold with its best score. 1.9e-6: the float32 roundings of these two lines.
-          float q = norm.x * norm.x, s1 = b1 - SCORE_BASE, s2 = (open ? b1 : b2) - SCORE_BASE;
-          float e = twice_error + (q + fabsf(s1) + fabsf(s2)) * 1.9e-6f;
-          float up = __fsqrt_ru(fmaxf(0.f, q - 2.f * s1 + e)), down = __fsqrt_rd(fmaxf(0.f, q - 2.f * s2 - e));
-          if (!(norm.x < 1e30f)) up = 1e38f, down = 0.f;
-          bounds[mine] = make_float2(up, down);
-        }
+        // of an open row any centroid may be the label
+        if (BOUNDS) size = norm.x, leading = b1, rest = open ? fmaxf(b1, b2) : b2, margin = twice_error;
       }
     }
     int place = warp_append(open, &state->n_open);
     if (open) open_rows[place] = mine;
+    if (BOUNDS && mine >= 0) bounds[mine] = distance_bounds(size, leading - SCORE_BASE, rest - SCORE_BASE, margin);
 #if PREFETCH
 #pragma unroll
     for (int k = 0; k < STEPS; k++)

@@ -35,7 +35,7 @@ struct State {
   int n_full;          // rows with more than two
   int n_tied;          // rows that needed an exact sign
   int n_changed;       // labels that differ from the previous assignment
-  int n_todo;          // rows that the distance bounds could not skip
+  int n_todo;          // rows that the certified pass took because of bounds, where it keeps them
   int n_slow_means;    // means that float64 could not round with certainty
   int n_empty;         // clusters without weight
   int n_moved;         // coordinates of centroids that changed
@@ -43,14 +43,16 @@ struct State {
   int iteration;
   int delta;           // 1: the sums were updated by the rows that moved
   double shift;        // sum of |c_new - c_old|^2 in scaled units
-  int padding[14];
+  int listed;          // 1: the certified pass takes the listed rows alone, the bounds settle the others
+  int padding[13];
 };
 
 // Survives from one iteration to the next.
 struct Control {
   int hold;       // the last iteration left empty clusters: a speculated one must wait
+  int known;      // the bounds of the rows are right for the centroids of the last iteration
   int iteration;
-  int padding[2];
+  int padding;
 };
 
 __device__ __forceinline__ float half_to_float(u16 h) {

@@ -26,6 +26,16 @@ __device__ __forceinline__ void load_rows(u32 (&a)[STEPS][4], const u16* first, 
   }
 }
 
+// An upper bound of |x - c_label| and a lower bound of the distance to every other centroid, from |x - c|^2 = |x|^2 - 2s:
+// the score of the label is at least `best`, that of every other at most `rest`, both within twice_error / 2. 1.9e-6 covers
+// the float32 roundings here and that `norm` is |x| rounded upwards.
+__device__ __forceinline__ float2 distance_bounds(float norm, float best, float rest, float twice_error) {
+  if (!(norm < 1e30f)) return make_float2(__uint_as_float(0x7f800000u), 0.f);
+  float square = norm * norm, slack = twice_error + (square + fabsf(best) + fabsf(rest)) * 1.9e-6f;
+  return make_float2(__fsqrt_ru(fmaxf(0.f, square - 2.f * best + slack)),
+                     __fsqrt_rd(fmaxf(0.f, square - 2.f * rest - slack)));
+}
+
 // Upper bound of the score of every centroid that was left out of the image because |c| > far:
 // x.c - |c|^2/2 <= |c| (|x| - |c|/2), which falls with |c| once |c| >= |x|.
 __device__ __forceinline__ float far_score(const State* state, float row_norm) {

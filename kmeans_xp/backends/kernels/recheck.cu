@@ -4,6 +4,8 @@
 // pair goes to `pairs`, else the row goes to `full_rows`.
 //
 //   CHUNK, CHUNKED as in certify.cu
+//
+// `bounds` may be null; else the distance bounds of these rows are written anew.
 #define NONE -3.0e38f
 
 // The best two with their indices, and an upper bound of all other scores.
@@ -65,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
     recheck(const u16* __restrict__ hi, const u16* __restrict__ lo, const u8* __restrict__ image, int n_tiles,
             int n_chunks, const float2* __restrict__ norms, State* __restrict__ state, float alpha,
             int* __restrict__ labels, const int* __restrict__ open_rows, int2* __restrict__ pairs,
-            int* __restrict__ full_rows) {
+            int* __restrict__ full_rows, float2* __restrict__ bounds) {
   extern __shared__ __align__(1024) u8 memory[];
   if (state->skip) return;
   constexpr int BLOCK_ROWS = WARPGROUPS * 64;
@@ -131,6 +133,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
       ring.release(tile);
 #endif
     }
+    int mine = -1;
+    float size, leading, others, margin;  // what the bounds of a row are made of
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       Best3 b = best[h];
@@ -153,7 +157,10 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
 #ifdef NO_CERTIFICATE
         twice_error = -1.f;
 #endif
-        if (!(b.first - fmaxf(b.second, b.rest) > twice_error)) {
+        float rest = fmaxf(b.second, b.rest);
+        const bool open = !(b.first - rest > twice_error);
+        mine = r, size = norm.x, leading = b.first, others = open ? fmaxf(b.first, rest) : rest, margin = twice_error;
+        if (open) {
           if (b.first - b.rest > twice_error)
             pairs[atomicAdd(&state->n_pair, 1)] = make_int2(r, b.second_index);
           else
@@ -161,5 +168,6 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
         }
       }
     }
+    if (bounds && mine >= 0) bounds[mine] = distance_bounds(size, leading, others, margin);
   }
 }

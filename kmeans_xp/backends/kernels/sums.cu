@@ -22,22 +22,26 @@ __device__ __forceinline__ bool sum_anew(const State* state, int N) {
   return !DIFFERENCES && state->n_changed > N / 4;
 }
 
-// ---- which rows moved ------------------------------------------------------------------------------------------
+// ---- which rows moved: of those that were assigned -------------------------------------------------------------
 extern "C" __global__ void list_moved(const int* __restrict__ labels, int* __restrict__ old, int N,
-                                      int2* __restrict__ moved, State* __restrict__ state) {
+                                      const int* __restrict__ list, int2* __restrict__ moved,
+                                      State* __restrict__ state) {
   if (state->skip) return;
   constexpr int PER_THREAD = 4;
+  const bool listed = state->listed;
+  if (listed) N = state->n_todo;
   __shared__ int n_block, first;
   for (i64 base = (i64)blockIdx.x * blockDim.x * PER_THREAD; base < N; base += (i64)gridDim.x * blockDim.x * PER_THREAD) {
     if (threadIdx.x == 0) n_block = 0;
     __syncthreads();
-    int from[PER_THREAD], place[PER_THREAD];
+    int row[PER_THREAD], from[PER_THREAD], place[PER_THREAD];
 #pragma unroll
     for (int j = 0; j < PER_THREAD; j++) {
       i64 i = base + j * blockDim.x + threadIdx.x;
-      int now = i < N ? labels[i] : 0, before = i < N ? old[i] : 0;
+      row[j] = i < N && listed ? list[i] : (int)i;
+      int now = i < N ? labels[row[j]] : 0, before = i < N ? old[row[j]] : 0;
       from[j] = before;
-      if (now != before) old[i] = now;
+      if (now != before) old[row[j]] = now;
       place[j] = now != before ? 0 : -1;
       u32 mask = __ballot_sync(~0u, now != before);
       int at = 0, lane = threadIdx.x & 31;
@@ -50,7 +54,7 @@ extern "C" __global__ void list_moved(const int* __restrict__ labels, int* __res
     __syncthreads();
 #pragma unroll
     for (int j = 0; j < PER_THREAD; j++)
-      if (place[j] >= 0) moved[first + place[j]] = make_int2((int)(base + j * blockDim.x + threadIdx.x), from[j]);
+      if (place[j] >= 0) moved[first + place[j]] = make_int2(row[j], from[j]);
     __syncthreads();
   }
 }

@@ -1,0 +1,114 @@
+// Which rows keep their label without a look at them (G. Hamerly, "Making k-means even faster", SDM 2010).
+//
+// A row has an upper bound of the distance to its own centroid and a lower bound of the distance to every other, in the
+// frame of the scores; certify.cu and recheck.cu write them. When centroids move both give way by how far, and while the
+// upper one stays below the lower one no other centroid can be as near. Every rounding goes the safe way.
+
+// How far the two centroids that moved most have moved.
+struct Widest {
+  float first, second;
+  int at;       // which moved most
+  u32 arrived;  // blocks that are done
+};
+
+__device__ __forceinline__ void widen(Widest& w, float first, float second, int at) {
+  w.second = fmaxf(fmaxf(w.second, second), fminf(w.first, first));
+  if (first > w.first) {
+    w.first = first;
+    w.at = at;
+  }
+}
+
+// How far every centroid is from `known`, where the bounds are right: a warp per centroid, and the last block finds the
+// two that moved most. Then `known` are these centroids. Nothing settles a row if there were no bounds.
+extern "C" __global__ void __launch_bounds__(256)
+    measure_drift(const Centre* __restrict__ C, Centre* __restrict__ known, int K, int D, double scale, int N,
+                  float* drift, Widest* widest, Control* control, State* state) {
+  __shared__ Widest found[8];
+  __shared__ bool last;
+  if (state->skip) return;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, k = blockIdx.x * 8 + warp;
+  const bool right = control->known;
+  if (k < K) {
+    double sum = 0;
+    bool moved = false;
+    for (int d = lane; d < D; d += 32) {
+      const i64 i = (i64)k * D + d;
+      Centre now = C[i], before = known[i];
+      known[i] = now;
+      moved |= now != before;
+      double t = now * scale - before * scale;
+      sum += t * t;
+    }
+    sum = warp_sum(sum);
+    moved = __any_sync(~0u, moved);
+    // 1e-30: squares may have underflowed; what overflows settles nothing
+    float far = moved ? __double2float_ru(sqrt(sum) * (1 + 1e-9) + 1e-30) : 0.f;
+    if (lane == 0) drift[k] = far < 1e37f ? far : __uint_as_float(0x7f800000u);
+  }
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) last = atomicAdd(&widest->arrived, 1) == gridDim.x - 1;
+  __syncthreads();
+  if (!last) return;
+  const volatile float* all = drift;  // written by other blocks
+  Widest mine = {0.f, 0.f, 0, 0};
+  for (int i = threadIdx.x; i < K; i += blockDim.x) widen(mine, all[i], 0.f, i);
+#pragma unroll
+  for (int o = 16; o; o >>= 1) {
+    float first = __shfl_xor_sync(~0u, mine.first, o), second = __shfl_xor_sync(~0u, mine.second, o);
+    int at = __shfl_xor_sync(~0u, mine.at, o);
+    widen(mine, first, second, at);
+  }
+  if (lane == 0) found[warp] = mine;
+  __syncthreads();
+  if (threadIdx.x) return;
+  for (int i = 1; i < 8; i++) widen(mine, found[i].first, found[i].second, found[i].at);
+  *widest = mine;
+  control->known = 1;  // once this iteration has made them
+  state->listed = right;
+  state->n_todo = right ? 0 : N;
+}
+
+// Lets the bounds give way and lists the rows that they no longer settle.
+extern "C" __global__ void __launch_bounds__(512)
+    age_bounds(const int* __restrict__ labels, float2* __restrict__ bounds, int N, const float* __restrict__ drift,
+               const Widest* __restrict__ widest, int* __restrict__ list, State* __restrict__ state) {
+  if (state->skip || !state->listed) return;
+  constexpr int PER_THREAD = 4;
+  __shared__ int n_block, first;
+  const Widest moved = *widest;
+  const int lane = threadIdx.x & 31;
+  for (i64 base = (i64)blockIdx.x * blockDim.x * PER_THREAD; base < N; base += (i64)gridDim.x * blockDim.x * PER_THREAD) {
+    if (threadIdx.x == 0) n_block = 0;
+    __syncthreads();
+    int label[PER_THREAD], place[PER_THREAD];
+    float2 bound[PER_THREAD];
+#pragma unroll
+    for (int j = 0; j < PER_THREAD; j++) {
+      i64 i = base + j * blockDim.x + threadIdx.x;
+      label[j] = i < N ? labels[i] : 0;
+      bound[j] = i < N ? bounds[i] : make_float2(0.f, 1e30f);
+    }
+#pragma unroll
+    for (int j = 0; j < PER_THREAD; j++) {
+      i64 i = base + j * blockDim.x + threadIdx.x;
+      float up = __fadd_ru(bound[j].x, drift[label[j]]);
+      float down = __fsub_rd(bound[j].y, label[j] == moved.at ? moved.second : moved.first);
+      const bool open = i < N && !(up < down);
+      if (i < N && !open) bounds[i] = make_float2(up, down);
+      u32 mask = __ballot_sync(~0u, open);
+      int at = 0;
+      if (mask && lane == 0) at = atomicAdd(&n_block, __popc(mask));
+      at = __shfl_sync(~0u, at, 0) + __popc(mask & ((1u << lane) - 1));
+      place[j] = open ? at : -1;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0 && n_block) first = atomicAdd(&state->n_todo, n_block);
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < PER_THREAD; j++)
+      if (place[j] >= 0) list[first + place[j]] = (int)(base + j * blockDim.x + threadIdx.x);
+    __syncthreads();
+  }
+}

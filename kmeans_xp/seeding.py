@@ -36,6 +36,8 @@ __all__ = [
     "words_kept",
 ]
 
+# Candidates' values times clusters that are worth a device, where the rows are on one.
+_LARGE_POOL = 1 << 26
 # k-means++ looks at all rows up to this many, and at no fewer than 256 a cluster.
 _INIT_ROWS = 1 << 20
 _ROWS_A_CLUSTER = 256
@@ -354,7 +356,9 @@ def parallel(
     shares = potential.shares(drawn)
     candidates = blocks.rows(drawn if chosen is None else chosen[drawn])
     known = shares if shares.any() else None  # weights that all underflow are none
-    pool = open_blocks(candidates, known, blocks.dtype)  # Euclidean, among directions too
+    device = blocks.device if candidates.size * n_clusters >= _LARGE_POOL else None
+    # Euclidean, among directions too
+    pool = open_blocks(candidates, known, blocks.dtype, device)
     with pool.session():
         return plus_plus(pool, n_clusters, words, len(candidates))[0]
 

@@ -30,6 +30,7 @@ from kmeans_xp.backends.cuda_bounds import BYTES_A_ROW, Choice, most_listed
 from kmeans_xp.backends.cuda_data import Rows
 from kmeans_xp.backends.cuda_iteration import STATE, Iteration
 from kmeans_xp.backends.cuda_kernels import Target
+from kmeans_xp.backends.cuda_oversampling import DeviceOversampling
 from kmeans_xp.backends.cuda_seeding import DevicePotential, farthest_rows
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
 
@@ -333,6 +334,12 @@ class DeviceLloyd:
         """
         with self._device, self._stream:
             return DevicePotential(self._rows, self._target, self._device, self._stream, exponents)
+
+    def oversampling(self, exponents: tuple[int, int] | None = None) -> DeviceOversampling:
+        """Return the potentials of k-means|| on the device, as `potential`."""
+        with self._device, self._stream:
+            places = self._device, self._stream
+            return DeviceOversampling(self._rows, self._target, *places, exponents)
 
     def farthest(self, handle: Handle, count: int) -> np.ndarray:
         """Return up to `count` rows that relocation may take, farthest first."""

@@ -247,16 +247,20 @@ class Iteration:
 
     def enqueue(self, *, bounded: bool = False) -> None:
         """Enqueue the kernels on the current stream."""
+        self.label(bounded=bounded)
+        self.update()
+        if not self.differences:
+            self._move_centroids()
+        self._finish(1, self.state, self.control, self._log)
+
+    def label(self, *, bounded: bool = False) -> None:
+        """Enqueue the labels alone."""
         blocks, bins = -(-self.bins // 256), np.int32(self.bins)
         self._begin(blocks, self.state, self.control, self.entries, bins, np.int32(bounded))
         if bounded and not self.differences:
             assert self.bounds is not None
             self.bounds.age(self.centroids, self.labels, self.control, self.state)
         self.assign(bounded=bounded)
-        self.update()
-        if not self.differences:
-            self._move_centroids()
-        self._finish(1, self.state, self.control, self._log)
 
     def assign(self, *, bounded: bool = False) -> None:
         """Labels: tensor cores, recheck, float64, exact signs."""

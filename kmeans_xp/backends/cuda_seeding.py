@@ -14,6 +14,7 @@ from kmeans_xp.exact.potentials import rounded_products
 
 UNIT = 2.0**-53
 BLOCK = 1024  # rows whose integer weights are added up together
+LOCATED = 1024  # draws that are looked up together: each looks at a block
 CANDIDATES = (1, 4, 8)
 
 
@@ -22,14 +23,15 @@ def _lanes(D: int) -> int:
     return min(32, 1 << max(0, math.ceil(math.log2(D / 4)) if D > 4 else 0))
 
 
-def _kernel(name: str, rows: Rows, target: Target, candidates: int = 1) -> Kernel:
+def seed_kernel(name: str, rows: Rows, target: Target, candidates: int = 1) -> Kernel:
+    """Return a kernel of seed.cu for these rows."""
     variant = plain_variant(
         ("seed.cu",), X_BITS=rows.bits, LANES=_lanes(rows.D), CANDIDATES=candidates
     )
     return Kernel(variant, name, target, threads=256)
 
 
-class _Frame:
+class Frame:
     """Scale and error of squared distances: |x|, |c| < 2^exponent, perhaps on one grid."""
 
     def __init__(self, rows: Rows, exponent: int, on_grid: bool) -> None:
@@ -42,6 +44,14 @@ class _Frame:
         self.relative = 0.0 if exact else (rows.D + 8) * UNIT
         lowest = 2 * exponent - 960 + 2 * self.shift
         self.flush = math.ldexp(1.0, lowest) if lowest > -1074 else 0.0
+
+    @classmethod
+    def around(cls, rows: Rows, exponent: int, points: np.ndarray) -> Frame:
+        """Frame of distances to any points, which may lie off the grid of these rows."""
+        with np.errstate(over="ignore"):
+            steps = np.ldexp(points.astype(np.float64), -int(rows.grid.bottom.min()))
+        on_grid = np.isfinite(steps) & (steps == np.rint(steps))
+        return cls(rows, exponent, on_grid=bool(on_grid.all()))
 
     def settle(
         self,
@@ -96,13 +106,13 @@ class DevicePotential:
         if rows.weights is not None:
             self._weight_exponent = exponents[1] if exponents else int(rows.weight_grid.top[0])
         exponent = exponents[0] if exponents else int(rows.grid.top.max())
-        self._frame = _Frame(rows, exponent, on_grid=True)
+        self._frame = Frame(rows, exponent, on_grid=True)
         self._p = cp.zeros(-(-rows.N // BLOCK) * BLOCK, cp.float64)
         self._capacity = max(1 << 16, rows.N // 4)
         self._open = cp.empty((self._capacity, 2), cp.int32)
         self._counters = cp.zeros(2 + max(CANDIDATES), cp.uint64)  # open, largest, costs
         self._totals: np.ndarray = np.zeros(1, np.int64)
-        self._block_totals = _kernel("block_totals", rows, target)
+        self._block_totals = seed_kernel("block_totals", rows, target)
         self._try_centres: dict[int, Kernel] = {}
         self._power = 1.0
         self._blocks = target.multiprocessors * 8
@@ -119,15 +129,21 @@ class DevicePotential:
 
     def locate(self, targets: list[int]) -> list[int]:
         """For each target the first row whose running sum of q exceeds it."""
+        found: list[int] = []
+        for lo in range(0, len(targets), LOCATED):
+            found += self._located(np.asarray(targets[lo : lo + LOCATED], np.int64))
+        return found
+
+    def _located(self, targets: np.ndarray) -> list[int]:
         import cupy as cp
 
         running = np.cumsum(self._totals)
-        blocks = np.searchsorted(running, np.asarray(targets, np.int64), side="right")
+        blocks = np.searchsorted(running, targets, side="right")
         with self._device, self._stream:
             p = self._p.reshape(-1, BLOCK)[cp.asarray(blocks)].get()
         q = np.floor(p * self._power).astype(np.int64)
         before = running[blocks] - self._totals[blocks]
-        inside = np.cumsum(q, axis=1) > (np.asarray(targets, np.int64) - before)[:, None]
+        inside = np.cumsum(q, axis=1) > (targets - before)[:, None]
         return [int(b * BLOCK + i) for b, i in zip(blocks, inside.argmax(axis=1), strict=True)]
 
     def costs(self, rows: list[int]) -> list[int]:
@@ -155,9 +171,13 @@ class DevicePotential:
             self._accept(row)
 
     def _accept(self, row: int) -> None:
+        centres, counters, left = self._try([row], costs=False)
+        self._settle_lowered(left, centres, counters)
+
+    def _settle_lowered(self, left: np.ndarray, centres: np.ndarray, counters: np.ndarray) -> None:
+        """Finish a pass that lowered the potentials: those that are left, scale and totals."""
         import cupy as cp
 
-        centres, counters, left = self._try([row], costs=False)
         largest = float(counters[1:2].view(np.float64)[0])
         if len(left):
             value = self._settle(left, centres)
@@ -187,16 +207,15 @@ class DevicePotential:
         centres = rows.on_host(np.asarray(chosen)).astype(np.float64)
         scaled = np.ldexp(centres, frame.shift)
         self._counters.fill(0)
-        factors = split_power(np.asarray(-(self._weight_exponent or 0)))
         width = next(c for c in CANDIDATES if c >= n)
         if width not in self._try_centres:
-            self._try_centres[width] = _kernel("try_centres", rows, self._target, width)
+            self._try_centres[width] = seed_kernel("try_centres", rows, self._target, width)
         null = np.uint64(0)
         self._try_centres[width](
             self._blocks,
             rows.X,
             null if rows.weights is None else rows.weights,
-            *(np.float64(f) for f in factors),
+            *self.weight_factors(),
             np.int32(rows.N),
             np.int32(rows.D),
             np.float64(frame.scale),
@@ -213,11 +232,20 @@ class DevicePotential:
             np.int32(self._capacity),
             self._counters,
         )
+        return (centres, *self._counted())
+
+    def weight_factors(self) -> tuple[np.float64, np.float64]:
+        """Two factors that bring weights below 1, as the kernels take them."""
+        first, second = split_power(np.asarray(-(self._weight_exponent or 0)))
+        return np.float64(first), np.float64(second)
+
+    def _counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counters of the pass, and the pairs that it left open."""
         counters = self._counters.get()
         left = int(counters[0])
         if left > self._capacity:
             raise DeviceUnsupported(f"{left} potentials need rational arithmetic")
-        return centres, counters, self._open[:left].get()
+        return counters, self._open[:left].get()
 
 
 def farthest_rows(
@@ -230,17 +258,12 @@ def farthest_rows(
     import cupy as cp
 
     host = centroids.get().astype(np.float64)
-    grid = int(rows.grid.bottom.min())
     exponent = max(int(rows.grid.top.max()), int(np.frexp(np.abs(host).max())[1]))
-    with np.errstate(over="ignore"):
-        steps = np.ldexp(host, -grid)
-    frame = _Frame(
-        rows, exponent, on_grid=bool((np.isfinite(steps) & (steps == np.rint(steps))).all())
-    )
+    frame = Frame.around(rows, exponent, host)
     p = cp.empty(rows.N, cp.float64)
     left, n_left = cp.empty((rows.N, 2), cp.int32), cp.zeros(1, cp.int32)
     null = np.uint64(0)
-    _kernel("own_distances", rows, target)(
+    seed_kernel("own_distances", rows, target)(
         target.multiprocessors * 8,
         rows.X,
         null if rows.weights is None else rows.weights,

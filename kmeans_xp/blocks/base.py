@@ -99,6 +99,8 @@ class Blocks(Protocol):
         As for `kmeans`.
     label_store : ndarray of int32, shape (n_rows,), or None
         Where labels may be kept, by one start after the other.
+    device : str or None
+        Where large arrays made of these rows are computed, as `open_blocks` takes it.
     """
 
     n_rows: int
@@ -106,6 +108,7 @@ class Blocks(Protocol):
     dtype: np.dtype[Any]
     algorithm: str
     label_store: np.ndarray | None
+    device: str | None
 
     def session(self) -> AbstractContextManager[None]:
         """Context of a fit: threads are kept, library settings held."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from kmeans_xp.backends.convert import from_numpy, on_cpu
 from kmeans_xp.backends.cuda import DeviceLloyd, DeviceUnsupported
-from kmeans_xp.blocks.base import Potential, Step
+from kmeans_xp.blocks.base import Oversampling, Potential, Step
+from kmeans_xp.blocks.device_potential import DeviceOrHost
 from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.exact.dyadic import Dyadic
 from kmeans_xp.exact.grid import Grid
@@ -33,6 +34,8 @@ class DeviceBlocks(MemoryBlocks):
     DeviceUnsupported
         If this device has no kernels; the generic backend then does the work.
     """
+
+    device: str | None = "cuda"
 
     def __init__(
         self,
@@ -103,20 +106,33 @@ class DeviceBlocks(MemoryBlocks):
 
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
+        return DeviceOrHost(
+            lambda: self._lloyd_of(rows, weighted).potential(self._exponents),
+            lambda: self.part.potential(rows, weighted),
+        )
+
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||, as `potential`."""
+        return DeviceOrHost(
+            lambda: self._lloyd_of(rows, weighted).oversampling(self._exponents),
+            lambda: self.part.oversampling(rows, weighted),
+        )
+
+    @property
+    def _exponents(self) -> tuple[int, int]:
+        return self.common.exponent, self.common.grid.weight_exponent
+
+    def _lloyd_of(self, rows: np.ndarray | None, weighted: bool) -> DeviceLloyd:
+        """Some of the rows, or all of them."""
         import cupy as cp
 
         if not weighted and self.w is not None:  # a sample without any weight: rare
-            return self.part.potential(rows, weighted)
-        exponents = self.common.exponent, self.common.grid.weight_exponent
-        try:
-            if rows is None:
-                return _DevicePotential(self._loop.potential(exponents), self, None)
-            with self.x.device:
-                w = None if self.w is None else cp.asarray(self.w[rows])
-                part = DeviceLloyd(self._data[cp.asarray(rows)], w)
-            return _DevicePotential(part.potential(exponents), self, rows)
-        except DeviceUnsupported:
-            return self.part.potential(rows)
+            raise DeviceUnsupported("the device counts the weights")
+        if rows is None:
+            return self._loop
+        with self.x.device:
+            w = None if self.w is None else cp.asarray(self.w[rows])
+            return DeviceLloyd(self._data[cp.asarray(rows)], w)
 
     def inertia(self, handle: Any) -> float:
         """Exact inertia of the settled assignment, rounded once."""
@@ -190,52 +206,3 @@ class DeviceBlocks(MemoryBlocks):
         if on_cpu(self.like):
             return from_numpy(labels.get(), self.like)
         return array_namespace(self.like).from_dlpack(labels)
-
-
-class _DevicePotential:
-    """Potentials on the device, or on the host once too many of them need rational numbers.
-
-    Both give the same integers, so that the change shows in nothing but time.
-    """
-
-    def __init__(self, device: Potential, blocks: DeviceBlocks, rows: np.ndarray | None) -> None:
-        self._now, self._blocks, self._rows = device, blocks, rows
-        self._centers: list[int] = []
-
-    def _on_host(self) -> None:
-        self._now = self._blocks.part.potential(self._rows)
-        self._now.start(self._centers[0])
-        for row in self._centers[1:]:
-            self._now.accept(row)
-
-    def start(self, row: int) -> None:
-        """Make p the potentials with this row as the only centre."""
-        self._centers = [row]
-        try:
-            self._now.start(row)
-        except DeviceUnsupported:
-            self._on_host()
-
-    def accept(self, row: int) -> None:
-        """Add a centre."""
-        self._centers.append(row)
-        try:
-            self._now.accept(row)
-        except DeviceUnsupported:
-            self._on_host()
-
-    def costs(self, rows: list[int]) -> list[int]:
-        """For each row the exact Σ q after adding it as a centre."""
-        try:
-            return self._now.costs(rows)
-        except DeviceUnsupported:
-            self._on_host()
-            return self._now.costs(rows)
-
-    def total(self) -> int:
-        """Exact Σ q of the current potentials."""
-        return self._now.total()
-
-    def locate(self, targets: list[int]) -> list[int]:
-        """For each target the first row whose running sum of q exceeds it."""
-        return self._now.locate(targets)

@@ -15,6 +15,12 @@ import numpy as np
 from kmeans_xp.assignment import Centers
 from kmeans_xp.backends import Backend, forced_generic
 from kmeans_xp.backends.cuda_blocks import BlockCopies, BlockPasses, DeviceUnsupported, Facts, Place
+from kmeans_xp.blocks.base import Oversampling, Potential
+from kmeans_xp.blocks.device_passes import (
+    DevicePassedOversampling,
+    gathered_oversampling,
+    gathered_potential,
+)
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.blocks.streamed import StreamBlocks
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
@@ -70,8 +76,23 @@ class DeviceStreamBlocks(StreamBlocks):
                 self._passes = BlockPasses(facts)
             except DeviceUnsupported as reason:
                 self.unsupported = reason
+        self.device = None if self._passes is None else "cuda"
         for part in self._parts:
             part.eager = self._passes is None  # a pass of the kernels costs less than the copy
+
+    def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
+        """Potentials of rows that are gathered in memory and brought to the device."""
+        if self._passes is None or (self.w is not None and not weighted):
+            return super().potential(rows, weighted)
+        return gathered_potential(self, np.arange(self.n_rows) if rows is None else rows)
+
+    def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
+        """Potentials for k-means||, as `potential`; of all rows their blocks come by."""
+        if self._passes is None or (self.w is not None and not weighted):
+            return super().oversampling(rows, weighted)
+        if rows is None:
+            return DevicePassedOversampling(self)
+        return gathered_oversampling(self, rows)
 
     def new_sums(self, n_clusters: int) -> ClusterSums:
         """Sums of no rows yet, on the levels of the device's."""

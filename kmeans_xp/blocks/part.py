@@ -452,7 +452,8 @@ class Part:
         centers = prepare(points, self.common.frame, self.backend.input_unit)
 
         def nearest(rows: slice | np.ndarray) -> np.ndarray:
-            found = assign_rows(self.backend, self.x, rows, norms, centers, dtype, tight=False)
+            with np.errstate(all="ignore"):
+                found = assign_rows(self.backend, self.x, rows, norms, centers, dtype, tight=False)
             return found.labels
 
         return nearest

@@ -34,9 +34,12 @@ class PassedOversampling(HostOversampling):
     def lower(self, centers: np.ndarray) -> None:
         """Lower the potentials by new centres; totals and scale stay behind."""
         for rows, part in self._parts():
-            one = part.oversampling()
-            one.p = self.p[rows]
-            one.lower(centers)
+            self._lower_part(rows, part, centers)
+
+    def _lower_part(self, rows: slice, part: Part, centers: np.ndarray) -> None:
+        one = part.oversampling()
+        one.p = self.p[rows]
+        one.lower(centers)
 
     def nearest(self, centers: np.ndarray) -> np.ndarray:
         """Which of these centres is nearest to each row."""

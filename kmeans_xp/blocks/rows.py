@@ -57,6 +57,7 @@ class RowBlocks(ABC):
         self._known_variance: Fraction | None = None
         self.reset()
 
+    device: str | None = None
     _labels: np.ndarray | None
 
     # ---- seams: where the rows are

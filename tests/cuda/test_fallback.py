@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
-from kmeans_xp.blocks.device import _DevicePotential
+from kmeans_xp.blocks.device_potential import DeviceOrHost
 from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.blocks.potential import HostPotential
 from kmeans_xp.seeding import Words, plus_plus
@@ -44,7 +44,8 @@ def test_the_host_takes_over_with_the_same_integers(monkeypatch, passes, init_si
     made = []
 
     def potential(rows=None, weighted=True):
-        made.append(_DevicePotential(GivesUp(blocks.part, rows, passes), blocks, rows))
+        device = GivesUp(blocks.part, rows, passes)
+        made.append(DeviceOrHost(lambda: device, lambda: HostPotential(blocks.part, rows)))
         return made[0]
 
     monkeypatch.setattr(blocks, "potential", potential)

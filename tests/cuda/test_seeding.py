@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from kmeans_xp.backends.convert import centroid_dtype
 from kmeans_xp.backends.cuda import DeviceLloyd
+from kmeans_xp.blocks.memory import MemoryBlocks
 from kmeans_xp.exact.potentials import rounded_products
+from tests.helpers import assert_bits
 
 from .checks import Random
 
@@ -101,6 +104,40 @@ def test_a_part_counts_what_the_whole_array_counts(cp, weight):
         assert ours.costs([row]) == [reference.cost(row)]
         ours.accept(row)
         reference.accept(row)
+
+
+@pytest.mark.parametrize("name", data())
+def test_many_centres_at_a_time(cp, name):
+    X, w = data()[name]
+    host = MemoryBlocks(X, w, centroid_dtype(X), X)
+    exponents = host.common.exponent, host.common.grid.weight_exponent
+    loop = DeviceLloyd(cp.asarray(X), None if w is None else cp.asarray(w))
+    both = loop.oversampling(exponents), host.oversampling()
+    rng = Random(1)
+    for potential in both:
+        potential.start(3)
+    chosen = rng.choice(len(X), 12)
+    for lot in (chosen[:1], chosen[1:8], np.append(chosen[8:], chosen[2])):
+        for potential in both:
+            potential.accept_all(np.sort(lot))
+        total = both[0].total()
+        assert total == both[1].total()
+        targets = [int(t) for t in rng.integers(0, total, 9)] + [0, total - 1]
+        assert both[0].locate(targets) == both[1].locate(targets)
+    shares = [potential.shares(np.sort(chosen)) for potential in both]
+    assert_bits(*shares)
+
+
+def test_centres_off_the_grid_of_a_block(cp):
+    """Distances are not exact to centres that the values of the block say nothing of."""
+    X = np.array([[64.0, 1.0], [63.0, 0.0], [0.0, 3.0]])
+    block = DeviceLloyd(cp.asarray(X)).oversampling((7, 0))
+    centres = np.array([[-(2.0**-50), 0.0], [500.0, 500.0]])
+    found = block.lowered(np.full(3, np.inf), centres)
+    assert_bits(found, rounded_products(X, np.broadcast_to(centres[0], X.shape), None, 7))
+    assert found[0] == 4098 / 2**14  # |x - c|^2 = 4097 and a little: half a unit of 12 bits
+    assert_bits(block.nearest(centres), np.zeros(3, np.int32))
+    assert_bits(block.lowered(np.array([0.5, 0.0, 1.0]), centres)[:2], np.array([4098 / 2**14, 0]))
 
 
 def test_all_potentials_zero(cp):

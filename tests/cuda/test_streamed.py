@@ -7,10 +7,12 @@ import threading
 import numpy as np
 import pytest
 
-from kmeans_xp import fingerprint, kmeans, predict, stream
+from kmeans_xp import fingerprint, kmeans, predict, seeding, stream
 from kmeans_xp.backends import cuda_blocks
+from kmeans_xp.backends.cuda import DeviceLloyd
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
 from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
+from kmeans_xp.blocks.part import Part
 from kmeans_xp.prediction import inertia
 from kmeans_xp.pruning import Bounds
 from tests.helpers import StoppedError, environment, interrupted
@@ -158,6 +160,39 @@ def test_predict_and_inertia(cp, kernels):
 def test_cosine_goes_without_kernels(cp, kernels):
     both(data(), 400, metric="cosine", algorithm="auto", max_iter=3)
     assert not kernels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weighted"), [("float16", False), ("float32", True), ("float64", False)]
+)
+def test_starts_on_the_device(cp, monkeypatch, dtype, weighted):
+    """Potentials of gathered rows, and of all rows block by block, without the host's."""
+    x, w = data(dtype, 400), np.arange(400) % 4 * 0.3 if weighted else None
+    names, sizes = ("k-means++", "k-means||"), ("auto", 150)
+    starts = [{"init": name, "init_size": size} for name in names for size in sizes]
+    options = dict(random_state=0, max_iter=1, sample_weight=w)
+    wholes = [fingerprint(kmeans(x, K, **start, **options)) for start in starts]
+
+    def refuse(*_):
+        raise AssertionError("on the host")
+
+    monkeypatch.setattr(Part, "oversampling", refuse)
+    monkeypatch.setattr(Part, "potential", refuse)
+    monkeypatch.setattr(seeding, "_LARGE_POOL", 0)
+    options["device"] = "cuda"
+    founds = [fingerprint(kmeans(pieces(x, 257), K, **start, **options)) for start in starts]
+    assert founds == wholes
+
+
+@pytest.mark.parametrize("refusal", [DeviceUnsupported("no"), MemoryError("no room")])
+def test_starts_that_the_device_refuses_are_the_hosts(cp, monkeypatch, refusal):
+    def refuse(*_):
+        raise refusal
+
+    for name in ("potential", "oversampling"):
+        monkeypatch.setattr(DeviceLloyd, name, refuse)
+    for init in ("k-means++", "k-means||"):
+        both(data(n=400), 257, max_iter=1, init=init, sample_weight=np.arange(400) % 3)
 
 
 def test_where_no_kernels_serve(cp, monkeypatch):

@@ -166,6 +166,47 @@ extern "C" __global__ void __launch_bounds__(256)
   if (threadIdx.x == 0) totals[blockIdx.x] = total;
 }
 
+__device__ __forceinline__ double own_square(const Element* x, const Centre* c, int D, double scale, int lane) {
+  double sum = 0;
+#pragma unroll 4
+  for (int d = lane; d < D; d += LANES) {
+    double t = to_double(x[d]) * scale - (double)c[d] * scale;
+    sum = fma(t, t, sum);
+  }
+  return group_sum(sum);
+}
+
+// p becomes min(p, rn12(w |x - c_label|^2)), and `largest` its maximum: the nearest of many new centres has been found.
+extern "C" __global__ void __launch_bounds__(256)
+    lower_potentials(const Element* __restrict__ X, const double* __restrict__ weights, double weight_scale,
+                     double weight_scale2, int N, int D, double scale, const Centre* __restrict__ C,
+                     const int* __restrict__ labels, double relative, double flush, double* __restrict__ p,
+                     u64* __restrict__ largest, int2* __restrict__ open, int capacity, int* __restrict__ n_open) {
+  const int lane = threadIdx.x % LANES, groups = gridDim.x * blockDim.x / LANES;
+  const int first = (blockIdx.x * blockDim.x + threadIdx.x) / LANES, rounds = (N + groups - 1) / groups;
+  double top = 0;
+  for (int round = 0; round < rounds; round++) {
+    i64 row = (i64)round * groups + first;
+    const bool inside = row < N;
+    if (!inside) row = N - 1;
+    const int label = labels[row];
+    const double squared = own_square(X + row * D, C + (i64)label * D, D, scale, lane);
+    if (lane != 0 || !inside) continue;
+    const double weight = weights ? weights[row] * weight_scale * weight_scale2 : 1.0;
+    const double value = potential(squared, weight, weights != nullptr, relative, flush);
+    double now = p[row];
+    // rn12 of the lower end decides whether an uncertain value matters at all
+    if (value < 0 && !(weight * (squared * (1 - relative) - TINY) * (1 - 4 * UNIT) > now)) {
+      int place = atomicAdd(n_open, 1);
+      if (place < capacity) open[place] = make_int2((int)row, label);
+    } else if (value >= 0 && value < now) {
+      p[row] = now = value;
+    }
+    top = now > top ? now : top;
+  }
+  if (top > 0) atomicMax(largest, (u64)__double_as_longlong(top));
+}
+
 // rn12(|x - c_label|^2) of every row with weight, 0 for the others (relocation ranks by it)
 extern "C" __global__ void __launch_bounds__(256)
     own_distances(const Element* __restrict__ X, const double* __restrict__ weights, int N, int D, double scale,
@@ -177,15 +218,8 @@ extern "C" __global__ void __launch_bounds__(256)
     i64 row = (i64)round * groups + first;
     const bool inside = row < N;
     if (!inside) row = N - 1;
-    const Element* x = X + row * D;
-    const Centre* c = C + (i64)labels[row] * D;
-    double sum = 0;
-    for (int d = lane; d < D; d += LANES) {
-      double t = to_double(x[d]) * scale - (double)c[d] * scale;
-      sum = fma(t, t, sum);
-    }
-    sum = group_sum(sum);
-    double value = potential(sum, 1.0, false, relative, flush);
+    const double squared = own_square(X + row * D, C + (i64)labels[row] * D, D, scale, lane);
+    double value = potential(squared, 1.0, false, relative, flush);
     if (weights && weights[row] == 0) value = 0;
     if (lane == 0 && inside) {
       p[row] = value > 0 ? value : 0;

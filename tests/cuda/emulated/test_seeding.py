@@ -25,6 +25,15 @@ def test_potentials(small, name):
 
 
 @pytest.mark.parametrize("name", DATA)
+def test_many_centres_at_a_time(small, name):
+    real.test_many_centres_at_a_time(small, name)
+
+
+def test_centres_off_the_grid_of_a_block(cp):
+    real.test_centres_off_the_grid_of_a_block(cp)
+
+
+@pytest.mark.parametrize("name", DATA)
 def test_farthest_rows(small, name):
     real.test_farthest_rows(small, name)
 

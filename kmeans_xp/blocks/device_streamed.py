@@ -31,6 +31,8 @@ __all__ = ["DeviceStreamBlocks", "copy_rows"]
 
 # Values that a thread copies at a time.
 _COPIED = 1 << 20
+# Labels likewise: few enough to stay in the cache.
+_LABELS = 1 << 18
 
 
 class DeviceStreamBlocks(StreamBlocks):
@@ -152,10 +154,10 @@ class DeviceStreamBlocks(StreamBlocks):
         n_rows, which = (part.n_rows, slice(None)) if rows is None else (len(rows), rows)
         if unlabelled is not None:
             assert part.labels is not None
-            known = part.labels[which]
-            np.copyto(place.host_labels[:n_rows], np.where(known < 0, unlabelled, known))
+            copy_labels(self.backend, part.labels[which], place.host_labels, unlabelled)
             if part.w is not None and place.host_weights is not None:
-                np.copyto(place.host_weights[:n_rows], part.w[which])
+                weights = part.w[which, None], place.host_weights[:, None]
+                copy_rows(self.backend, *weights)
         self._copies.send(place, n_rows, labels=unlabelled is not None)
         return place
 
@@ -164,7 +166,9 @@ class DeviceStreamBlocks(StreamBlocks):
         assert self._passes is not None and part.labels is not None
         which = slice(None) if rows is None else rows
         changed, rechecked = self._passes.finished(place)
-        if changed:
+        if changed and rows is None:
+            copy_rows(self.backend, place.host_labels[: place.n_rows, None], part.labels[:, None])
+        elif changed:
             part.labels[which] = place.host_labels[: place.n_rows]
         if part.bounds is not None:
             part.bounds.replace(which, *self._passes.bounds(place))
@@ -191,7 +195,7 @@ class DeviceStreamBlocks(StreamBlocks):
 def copy_rows(
     backend: Backend, x: np.ndarray, out: np.ndarray, rows: np.ndarray | None = None
 ) -> None:
-    """Copy rows into pinned memory, by all threads: one alone is slower than the bus."""
+    """Copy rows into pinned memory or out of it, by all threads: one is slower than the bus."""
     n_rows, step = len(x) if rows is None else len(rows), max(1, _COPIED // x.shape[1])
 
     def some(lo: int) -> None:
@@ -199,3 +203,16 @@ def copy_rows(
         np.copyto(out[part], x[part] if rows is None else x[rows[part]], casting="unsafe")
 
     backend.map(some, range(0, n_rows, step))
+
+
+def copy_labels(backend: Backend, labels: np.ndarray, out: np.ndarray, unlabelled: int) -> None:
+    """Copy labels likewise, with `unlabelled` for rows in no cluster."""
+
+    def some(lo: int) -> None:
+        known = labels[lo : lo + _LABELS]
+        place = out[lo : lo + len(known)]
+        np.copyto(place, known)
+        if known.min() < 0:  # before the first pass
+            np.copyto(place, unlabelled, where=known < 0)
+
+    backend.map(some, range(0, len(labels), _LABELS))

@@ -11,6 +11,7 @@ from kmeans_xp import fingerprint, kmeans, predict, seeding, stream
 from kmeans_xp.backends import cuda_blocks
 from kmeans_xp.backends.cuda import DeviceLloyd
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
+from kmeans_xp.blocks import device_streamed
 from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.prediction import inertia
@@ -148,6 +149,12 @@ def test_levels_are_carried():
     assert all(abs(n) <= 1 << 31 for n in carried[1:])
 
 
+def test_copies_made_in_pieces(cp, monkeypatch):
+    for name in ("_COPIED", "_LABELS"):
+        monkeypatch.setattr(device_streamed, name, 64)
+    both(data(), 257, sample_weight=(np.arange(900) % 4).astype(np.float32), max_iter=3)
+
+
 def test_predict_and_inertia(cp, kernels):
     x = data()
     found = kmeans(x, K, random_state=0)
@@ -232,6 +239,25 @@ def test_blocks_in_which_nothing_can_change_are_neither_read_nor_copied(cp, monk
     assert fingerprint(found) == fingerprint(kmeans(x, 7, init=init, tol=0.0))
     assert streamed.bytes_skipped > 0
     assert len(sent) < 6 * found.n_iter
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "hamerly"])
+def test_what_was_read_and_what_was_not_is_told(cp, capsys, algorithm):
+    rng = Random(2)
+    still = np.array([100, 0]) + rng.bell((600, 2))
+    x = np.vstack([still, 10 * rng.random((300, 2))])
+    init = np.vstack([[[100.0, 0.0]], 2 * rng.random((6, 2))])
+    streamed, seen = stream(x, block_rows=150), []
+
+    def note(state):
+        seen.append((state.bytes_read, state.bytes_skipped))
+
+    options = dict(init=init, tol=0.0, device="cuda", algorithm=algorithm, verbose=1)
+    kmeans(streamed, 7, callback=note, **options)
+    assert seen[0] == (x.nbytes, 0)
+    assert all(read + skipped == x.nbytes for read, skipped in seen)
+    assert 0 < sum(skipped for _, skipped in seen) <= streamed.bytes_skipped
+    assert f"Read {x.nbytes} bytes, left 0 unread." in capsys.readouterr().out
 
 
 def test_pinned_memory_is_taken_once(cp, monkeypatch):

@@ -377,6 +377,8 @@ def test_progress(data, tmp_path, monkeypatch, capsys):
         ("fit", "x.npy", "-k", "2", "--metric", "manhattan"),
         ("fit", "x.npy", "-k", "2", "--format", "xml"),
         ("fit", "x.npy", "-k", "2", "--device", "tpu"),
+        ("fit", "x.npy", "-k", "2", "--device", "1"),
+        ("predict", "m.safetensors", "x.npy", "--device", "cuda:"),
         ("predict", "m.safetensors"),
         ("predict", "m.safetensors", "x.npy", "--out", "labels.txt"),
         ("plot", "x.npy", "-k", "2", "-o", "x.gif"),

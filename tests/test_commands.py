@@ -13,6 +13,7 @@ import pytest
 from kmeans_xp import KMeans, fingerprint, kmeans, load_model, predict, save_model, select_k
 from kmeans_xp.io import read_array
 from kmeans_xp.models import write_model
+from kmeans_xp.pq import ProductQuantizer
 
 from .datasets import blobs
 from .test_cli import PNG, call, found_hash
@@ -125,9 +126,27 @@ def test_metric(data, tmp_path, capsys):
 
 def test_cuda_that_is_missing_names_the_command(data, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    code, _, err = call(capsys, "fit", data, "-k", 2, "--device", "cuda")
-    assert code == 1
-    assert "pip install 'kmeans_xp[cuda12]'" in err
+    for name in ("cuda", "cuda:1"):
+        code, _, err = call(capsys, "fit", data, "-k", 2, "--device", name)
+        assert code == 1
+        assert f"device='{name}' needs CuPy: pip install 'kmeans_xp[cuda12]'" in err
+
+
+def test_saved_estimators_are_computed_where_one_says(data, tmp_path, monkeypatch, capsys):
+    model, quantizer = KMeans(4, random_state=0).fit(X), ProductQuantizer(1, 4).fit(X)
+    for name, one in (("model", model), ("quantizer", quantizer)):
+        save_model(one, tmp_path / f"{name}.safetensors")
+    _, text, _ = call(capsys, "predict", tmp_path / "model.safetensors", data, "--device", "cpu")
+    assert text.split()[1:] == [*map(str, model.labels_)]
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    for name, message in (
+        ("model", "device='cuda' needs CuPy"),
+        ("quantizer", "--device cuda is not for a ProductQuantizer"),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        code, _, err = call(capsys, "predict", path, data, "--device", "cuda")
+        assert code == 1
+        assert message in err
 
 
 def test_a_missing_reader_names_the_command(tmp_path, monkeypatch, capsys):

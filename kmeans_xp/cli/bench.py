@@ -27,7 +27,7 @@ def bench(
     features: Annotated[int, typer.Option(help="Features.", min=1)] = 16,
     n_clusters: opt.ClustersOption = 64,
     repeat: Annotated[int, typer.Option(help="Runs; the fastest counts.", min=1)] = 3,
-    device: opt.DeviceOption = opt.Device.CPU,
+    device: opt.DeviceOption = "cpu",
     form: opt.FormatOption = opt.Format.TABLE,
 ) -> None:
     """Time 10 iterations on random float32 rows, beside scikit-learn's where it is installed."""

@@ -43,7 +43,7 @@ def fit(
     n_init: opt.NInitOption = "auto",
     max_iter: opt.MaxIterOption = 300,
     tol: opt.TolOption = 1e-4,
-    device: opt.DeviceOption = opt.Device.CPU,
+    device: opt.DeviceOption = "cpu",
     streamed: opt.StreamOption = False,
     checkpoint: opt.CheckpointOption = None,
     resume: opt.ResumeOption = None,

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from kmeans_xp.backends.devices import device_name
 from kmeans_xp.cli.app import CommandError, need, note, sentence
 from kmeans_xp.io import SUFFIXES, read_array
 from kmeans_xp.validation import INIT_NAMES
@@ -24,7 +25,6 @@ __all__ = [
     "ClustersOption",
     "ColumnsOption",
     "DataArgument",
-    "Device",
     "DeviceOption",
     "Format",
     "FormatOption",
@@ -53,13 +53,6 @@ __all__ = [
 KINDS = ", ".join(SUFFIXES)
 
 
-class Device(StrEnum):
-    """Where to compute."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
 class Metric(StrEnum):
     """What near means."""
 
@@ -78,6 +71,13 @@ def _finite(tol: float) -> float:
     if not math.isfinite(tol):
         raise typer.BadParameter(f"{tol} is not a finite number")
     return tol
+
+
+def _device(device: str) -> str:
+    name = device_name(device)
+    if name is None:
+        raise typer.BadParameter(f"{device!r} is none of cpu, cuda, cuda:0, cuda:1 and so on")
+    return name
 
 
 DataArgument = Annotated[
@@ -114,7 +114,12 @@ StandardizeOption = Annotated[
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Weight of each row: a file of one column.", show_default=False)
 ]
-DeviceOption = Annotated[Device, typer.Option(help="Where to compute.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="Where to compute: cpu, cuda, or one of several GPUs, as cuda:1.", callback=_device
+    ),
+]
 MetricOption = Annotated[Metric, typer.Option(help="What near means; cosine is spherical k-means.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 InitOption = Annotated[
@@ -168,9 +173,9 @@ def columns_of(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def as_device(device: Device) -> str | None:
+def as_device(device: str) -> str | None:
     """Return the `device` of the functions."""
-    return None if device is Device.CPU else str(device)
+    return None if device == "cpu" else device
 
 
 def as_progress(wanted: bool | None) -> bool:

@@ -43,7 +43,7 @@ def report(
     n_init: opt.NInitOption = "auto",
     max_iter: opt.MaxIterOption = 300,
     tol: opt.TolOption = 1e-4,
-    device: opt.DeviceOption = opt.Device.CPU,
+    device: opt.DeviceOption = "cpu",
     progress: opt.ProgressOption = None,
     form: opt.FormatOption = opt.Format.TABLE,
 ) -> None:

@@ -53,7 +53,7 @@ def plot(
     metric: opt.MetricOption = opt.Metric.EUCLIDEAN,
     seed: opt.SeedOption = 0,
     n_init: opt.NInitOption = "auto",
-    device: opt.DeviceOption = opt.Device.CPU,
+    device: opt.DeviceOption = "cpu",
     progress: opt.ProgressOption = None,
 ) -> None:
     """Cluster the rows of a file and draw a picture of it."""

@@ -39,7 +39,7 @@ def predict(
     ] = None,
     columns: opt.ColumnsOption = None,
     array: opt.ArrayOption = None,
-    device: opt.DeviceOption = opt.Device.CPU,
+    device: opt.DeviceOption = "cpu",
     form: opt.FormatOption = opt.Format.TABLE,
 ) -> None:
     """Print the cluster of every row of a file, one a line.
@@ -100,8 +100,9 @@ def _labels(model: Any, X: np.ndarray, kept: dict[str, Any], device: str | None)
     if isinstance(model, KMeansResult):
         metric = kept.get("metric", "euclidean")
         found = assign(X, model.centroids, metric=metric, device=device)
-    elif device is not None:
-        raise CommandError("--device cuda is for models of fit and results; this is an estimator")
-    else:
-        found = model.predict(X)
-    return to_numpy(found)
+        return to_numpy(found)
+    if device is not None:
+        if "device" not in model.get_params():
+            raise CommandError(f"--device {device} is not for a {type(model).__name__}")
+        model.set_params(device=device)
+    return to_numpy(model.predict(X))

@@ -29,7 +29,7 @@ def quantize(
     out: Annotated[Path, typer.Option("--out", "-o", help="The new picture, .png.")],
     seed: opt.SeedOption = 0,
     n_init: opt.NInitOption = "auto",
-    device: opt.DeviceOption = opt.Device.CPU,
+    device: opt.DeviceOption = "cpu",
     progress: opt.ProgressOption = None,
     form: opt.FormatOption = opt.Format.TABLE,
 ) -> None:

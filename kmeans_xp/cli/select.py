@@ -48,7 +48,7 @@ def select_k(
     metric: opt.MetricOption = opt.Metric.EUCLIDEAN,
     seed: opt.SeedOption = 0,
     n_init: opt.NInitOption = "5",
-    device: opt.DeviceOption = opt.Device.CPU,
+    device: opt.DeviceOption = "cpu",
     progress: opt.ProgressOption = None,
     form: opt.FormatOption = opt.Format.TABLE,
 ) -> None:

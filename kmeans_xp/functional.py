@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
+from kmeans_xp.backends.devices import on_cuda_device
 from kmeans_xp.batch import kmeans_batch
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.lloyd import State
@@ -294,8 +295,9 @@ def kmeans_plusplus(
     measure = check_metric(metric)
     x = with_rows_counted(x, n_clusters)
     w = check_weights(sample_weight, x)
-    blocks = open_blocks(x, w, centroid_dtype(x), metric=measure)
-    words = Words(random_state)
-    with blocks.session():
-        centroids, indices = plus_plus(blocks, n_clusters, words, size, n_local_trials)
+    with on_cuda_device(None, x):
+        blocks = open_blocks(x, w, centroid_dtype(x), metric=measure)
+        words = Words(random_state)
+        with blocks.session():
+            centroids, indices = plus_plus(blocks, n_clusters, words, size, n_local_trials)
     return from_numpy(centroids + centroids.dtype.type(0), x), from_numpy(indices, x)

@@ -178,9 +178,10 @@ def distances(X: Any, centroids: Any, *, metric: str = "euclidean") -> Any:
     x, given, measure = _checked(X, centroids, metric)
     if is_dask_array(x):
         return _lazy().lazy_distances(x, given, measure)
-    blocks = open_blocks(x, None, given.dtype, metric=measure)
-    with blocks.session():
-        return from_numpy(blocks.distances(given), x)
+    with on_cuda_device(None, x):
+        blocks = open_blocks(x, None, given.dtype, metric=measure)
+        with blocks.session():
+            return from_numpy(blocks.distances(given), x)
 
 
 def _checked(

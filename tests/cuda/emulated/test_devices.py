@@ -9,7 +9,7 @@ import pytest
 
 import kmeans_xp
 from kmeans_xp import kmeans, predict
-from kmeans_xp.prediction import inertia
+from kmeans_xp.prediction import distances, inertia
 from tests.helpers import assert_bits
 
 from .test_paths import W, X, same
@@ -150,6 +150,16 @@ def test_a_named_device_is_the_current_one_meanwhile(cp, monkeypatch):
         assert events[0] == ("in", 2)
         assert events[-1] == ("out", 2)
     assert_bits(predict(X, C, device="cuda:2"), labels)
+    x = cp.asarray(X)  # on number 0
+    for call in (
+        lambda: kmeans(x, 3, init=C, max_iter=1),
+        lambda: predict(x, C),
+        lambda: distances(x, C),
+        lambda: kmeans_xp.kmeans_plusplus(x, 3, random_state=0),
+    ):
+        events.clear()
+        call()
+        assert events[0] == ("in", 0)
 
 
 def test_fitted_arrays_go_to_a_named_device(cp):

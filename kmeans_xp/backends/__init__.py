@@ -13,6 +13,7 @@ The contract, which `generic.Backend` states in code with the array API alone:
 `top_two(rows, tile)`   per row the best score, its index and its lead over the second best
 `nearest(X, ...)`       both of these and the certificate in one
 `cells(X, ...)`         rows in cells that label most of them (few features), or None
+`recheck(rows, ...)`    the nearest centroid by float64 scores, or None where nothing is compiled
 `sweep(X, ...)`         assign rows in one compiled pass, or None where there is none
 `seeding_kernels(X)`    compiled passes of k-means++, or None
 `minibatch_kernels(X)`  compiled steps of mini-batches, or None

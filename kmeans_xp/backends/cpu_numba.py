@@ -48,7 +48,7 @@ _SMALL_ROWS = 96
 _SCORE_BYTES = 1 << 19
 # The pass in integers pays from so many products a row (wide vectors, others), centroids and rows,
 # and if it leaves no larger part of them open; one row in so many is tried first.
-_LEAST_PRODUCTS, _LEAST_CENTERS, _LEAST_ROWS, _MOST_OPEN = (1024, 2048), 32, 1024, 0.4
+_LEAST_PRODUCTS, _LEAST_CENTERS, _LEAST_ROWS, _MOST_OPEN = (1024, 2048), 10, 1024, 0.4
 _TRIED = 16
 # Levels of the exact sums that the kernel knows.
 _LEVELS = 3

@@ -144,8 +144,8 @@ def _round_row(
 def _square_sum(values: Any) -> Any:
     """Sum of squares: on its own, since here the order is free."""
     total = values.dtype.type(0)
-    for value in values:
-        total += value * value
+    for j in range(len(values)):  # an iterator would go by a stride that the compiler does not know
+        total += values[j] * values[j]
     return total
 
 

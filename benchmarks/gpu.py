@@ -32,7 +32,8 @@ SHAPES = (
     (1 << 18, 768, 1024),
     (1 << 14, 32, 16),
 )
-CONVERGE = ((1 << 22, 64, 256), (1 << 20, 128, 1024))
+CONVERGE = ((1 << 22, 64, 256), (1 << 20, 128, 1024), (1 << 22, 16, 64))
+WAYS = ("plain", "lloyd", "auto", "hamerly")
 CHECKED = 1 << 17
 
 # runs so many iterations and returns the labels that belong to the centroids before the last one
@@ -226,8 +227,29 @@ def compare(shape: tuple[int, int, int], iterations: int, repeats: int) -> list[
     return rows
 
 
-def converge(shape: tuple[int, int, int], limit: int = 400) -> list[dict[str, Any]]:
-    """Our own loop to convergence from one k-means++ start, three times."""
+def to_the_end(loop: DeviceLloyd, init: np.ndarray, limit: int) -> tuple[float, Any, list[Any]]:
+    """Milliseconds from the start until no label changes, the last centroids, all states."""
+    import cupy as cp
+
+    cp.cuda.Device().synchronize()
+    began = time.perf_counter()
+    handle, states = loop.start(init), []
+    while len(states) < limit and (not states or states[-1].changed):
+        states.append(loop.step(handle))
+        handle = states[-1].centroids
+    loop.settle(handle)
+    cp.cuda.Device().synchronize()
+    return 1e3 * (time.perf_counter() - began), handle, states
+
+
+def converge(
+    shape: tuple[int, int, int], rounds: int = 3, limit: int = 400
+) -> list[dict[str, Any]]:
+    """Our own loop to convergence from one k-means++ start, in turn with every way to do less.
+
+    "plain" sums every row anew in every iteration; "lloyd" adds and subtracts the rows that
+    changed; "auto" and "hamerly" also leave out rows that bounds settle.
+    """
     import cupy as cp
 
     from kmeans_xp import kmeans_plusplus
@@ -235,34 +257,38 @@ def converge(shape: tuple[int, int, int], limit: int = 400) -> list[dict[str, An
     n, d, k = shape
     X, _ = blobs(n, d, k)
     init = np.ascontiguousarray(cp.asnumpy(kmeans_plusplus(X, k, random_state=0)[0]))
-    loop = DeviceLloyd(X)
-    passed, bits = [], set()
-    for round_ in range(4):
-        cp.cuda.Device().synchronize()
-        began = time.perf_counter()
-        handle = loop.start(init)
-        iteration, changed = 0, 1
-        while changed and iteration < limit:
-            state = loop.step(handle)
-            handle, changed = state.centroids, state.changed
-            iteration += 1
-        loop.settle(handle)
-        cp.cuda.Device().synchronize()
-        if round_:  # the first one compiles
-            passed.append(1e3 * (time.perf_counter() - began))
-        centroids, labels = loop.fetch(handle), loop.labels()
-        bits.add((iteration, labels.get().tobytes(), centroids.tobytes()))
-    record = row(
-        "convergence",
-        shape,
-        "float32",
-        OURS,
-        ms=statistics.median(passed),
-        iterations=iteration,
-        same_bits=len(bits) == 1,
-    )
-    wrong = count_wrong(X, centroids, labels)
-    return [record | {"wrong_labels": wrong, "algorithm": "lloyd"}]
+    records, bits = {}, set()
+    passed: dict[str, list[float]] = {name: [] for name in WAYS}
+    for round_ in range(rounds + 1):
+        for name in WAYS:  # one at a time has its copies of the rows on the device
+            anew = frozenset({"sums-anew"}) if name == "plain" else frozenset[str]()
+            loop = DeviceLloyd(X, algorithm="lloyd" if anew else name, testing=anew)
+            to_the_end(loop, init, 2)  # compiled, and loaded
+            ms, handle, states = to_the_end(loop, init, limit)
+            centroids, labels = loop.fetch(handle), loop.labels()
+            bits.add((len(states), labels.get().tobytes(), centroids.tobytes()))
+            if not round_:  # what it compiles on its way counts in none
+                wrong = count_wrong(X, centroids, labels)
+                records[name] = {"wrong_labels": wrong, "states": states}
+                continue
+            passed[name].append(ms)
+    rows = []
+    for name, record in records.items():
+        states = record.pop("states")
+        parts = [s.details["n_todo"] / n if s.details["listed"] else 1.0 for s in states]
+        line = row(
+            "convergence",
+            shape,
+            "float32",
+            OURS,
+            ms=statistics.median(passed[name]),
+            iterations=len(states),
+            rows_assigned=statistics.fmean(parts),
+            times_plain=statistics.median(passed["plain"]) / statistics.median(passed[name]),
+            same_bits=len(bits) == 1,
+        )
+        rows.append(line | record | {"algorithm": name})
+    return rows
 
 
 def why_not() -> str | None:

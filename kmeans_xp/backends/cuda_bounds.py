@@ -1,12 +1,13 @@
 """Bounds of the rows' distances on the device, and when it pays to keep them.
 
-Hamerly's bounds, as in `pruning`: 8 bytes a row, and 4 for the list of rows they do not settle. An
-iteration that keeps them assigns those rows alone:
+Hamerly's bounds, as in `pruning`, but a row keeps a single number, which says when its margin ends:
+4 bytes, and 4 for the list of rows that are not settled. An iteration that keeps bounds assigns
+those rows alone:
 
-    measure_drift  how far every centroid has moved since the bounds were right
-    age_bounds     the bounds give way; rows that they no longer settle go to a list
-    certify        the listed rows (all, where there are no bounds yet); they get new bounds
-    recheck        the open ones of them get tighter bounds
+    measure_drift   how far every centroid has moved, and what that costs the rows of each cluster
+    list_unsettled  rows whose margin has ended go to a list
+    certify         the listed rows (all, where there are no bounds yet); they get new bounds
+    recheck         the open ones of them get tighter bounds
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ import numpy as np
 from kmeans_xp.backends.cuda_data import Rows
 from kmeans_xp.backends.cuda_kernels import Kernel, Target, bounds_variant
 
-__all__ = ["BYTES_A_ROW", "Choice", "RowBounds", "most_listed"]
+__all__ = ["BYTES_A_ROW", "NULL", "Choice", "RowBounds", "most_listed"]
 
-BYTES_A_ROW = 12  # two bounds and a place in the list
+NULL = np.uint64(0)
+BYTES_A_ROW = 8  # when its margin ends, and a place in the list
 
 # With "auto" bounds are tried once fewer rows than this change their label, and some iterations
 # have passed: on an H100 an attempt that fails costs up to one plain iteration.
 _FEW_CHANGES = 0.1
 _FIRST_TRY = 3
 _PAUSE, _LONGEST_PAUSE = 8, 64
-# What bounds cost, in bytes that the device moves: to age those of a row; and what a row that is
-# assigned takes more than in a plain pass.
-_AGED = 20.0
+# What bounds cost: bytes that the device moves to look at a row, and how much more a row that is
+# assigned takes than in a plain pass.
+_LOOKED_AT = 8.0
 _LISTED = 1.2
 # Products of half-precision numbers in the time of one byte: 700 TFLOP/s against 2.6 TB/s.
 _PRODUCTS = 135.0
@@ -46,11 +48,11 @@ def most_listed(Dp: int, K: int) -> float:
         Number of clusters.
     """
     row = 2 * Dp + 12 + Dp * K / _PRODUCTS
-    return max(0.0, 1 - _AGED / row) / _LISTED
+    return max(0.0, 1 - _LOOKED_AT / row) / _LISTED
 
 
 class RowBounds:
-    """The memory of the bounds and the kernels that age them.
+    """The memory of the bounds and the kernels that look at them.
 
     Parameters
     ----------
@@ -58,45 +60,51 @@ class RowBounds:
     K : int
         Number of clusters.
     target : Target
-    aged : bool, default True
-        Whether they are kept on the device from one iteration to the next.
+    used : bool, default True
+        Whether they stay on the device for the next iteration; else they are for the host.
 
     Attributes
     ----------
-    values : cupy.ndarray, shape (N, 2)
-        Upper bound of the distance to the own centroid, lower bound of that to any other, scaled
-        as the half-precision copies are.
-    list : cupy.ndarray or None
+    values : cupy.ndarray, shape (N,) or (N, 2)
+        What `passed` of its label must not reach while a row is settled; or, for the host, an upper
+        bound of the distance to its own centroid and a lower bound of that to any other, scaled as
+        the half-precision copies are.
+    passed : cupy.ndarray, shape (K,), or NULL
+        What the margins of the rows of each cluster have lost.
+    list : cupy.ndarray or NULL
         Rows that the certified pass takes, `n_todo` of the state.
     """
 
-    def __init__(self, rows: Rows, K: int, target: Target, *, aged: bool = True) -> None:
+    def __init__(self, rows: Rows, K: int, target: Target, *, used: bool = True) -> None:
         import cupy as cp
 
         self._rows, self._K, self._sms = rows, K, target.multiprocessors
-        self.values = cp.empty((rows.N, 2), cp.float32)
-        self.list: Any = None
-        if not aged:
+        self.passed: Any = NULL
+        self.list: Any = NULL
+        if not used:
+            self.values = cp.empty((rows.N, 2), cp.float32)
             return
-        self.list = cp.empty(rows.N, cp.int32)
+        self.values, self.list = cp.empty(rows.N, cp.float32), cp.empty(rows.N, cp.int32)
+        self.passed, self._total = cp.empty(K, cp.float32), cp.empty(K, cp.float64)
         self._known = cp.zeros((K, rows.D), cp.float64 if rows.bits == 64 else cp.float32)
         self._drift = cp.empty(K, cp.float32)
         self._widest = cp.zeros(4, cp.int32)
         kernels = bounds_variant(rows.bits)
         self._measure_drift = Kernel(kernels, "measure_drift", target, threads=256)
-        self._age_bounds = Kernel(kernels, "age_bounds", target, threads=512)
+        self._list_unsettled = Kernel(kernels, "list_unsettled", target, threads=512)
 
-    def age(self, centroids: Any, labels: Any, control: Any, state: Any) -> None:
+    def look(self, centroids: Any, labels: Any, control: Any, state: Any) -> None:
         """Enqueue what makes the list for these centroids."""
         N = np.int32(self._rows.N)
         self._measure_drift(
             -(-self._K // 8),
             *(centroids, self._known, np.int32(self._K), np.int32(self._rows.D)),
-            *(np.float64(self._rows.scale), N, self._drift, self._widest, control, state),
+            *(np.float64(self._rows.scale), N, self._drift, self._total, self.passed),
+            *(self._widest, control, state),
         )
-        self._age_bounds(
+        self._list_unsettled(
             min(4 * self._sms, -(-self._rows.N // 2048)),
-            *(labels, self.values, N, self._drift, self._widest, self.list, state),
+            *(labels, self.values, N, self.passed, self.list, state),
         )
 
 

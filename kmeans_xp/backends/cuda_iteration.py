@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kmeans_xp.backends import cuda_kernels as variants
-from kmeans_xp.backends.cuda_bounds import RowBounds
+from kmeans_xp.backends.cuda_bounds import NULL, RowBounds
 from kmeans_xp.backends.cuda_data import Rows
 from kmeans_xp.backends.cuda_kernels import Kernel, Target
 
@@ -45,7 +45,6 @@ STATE = np.dtype(
 # result and add at least 4 products at a time (at most 3); that has been measured on none, and
 # `Target.current` refuses them. tests/cuda/test_accumulation.py repeats the measurement.
 LOST_WGMMA, LOST_MMA = 1.0, 4.0
-NULL = np.uint64(0)
 EMPTY = 0x7FFFFFFF  # a free place of the hash table of centroids
 
 
@@ -65,7 +64,7 @@ class Iteration:
     log : int
         Address of the pinned ring of states.
     testing : frozenset of str
-        "no-certificate" and "slow-means" switch parts off or on, for tests only.
+        "no-certificate", "slow-means" and "sums-anew" switch parts off or on, for tests only.
     differences : bool, default False
         The rows are a block of many, and the sums what passes over blocks change of those of all:
         a cluster beyond the others holds the rows that are in none.
@@ -171,7 +170,8 @@ class Iteration:
         decide = variants.plain_variant(("exact.cuh", "decide.cu"), X_BITS=bits)
         self._decide_pairs = Kernel(decide, "decide_pairs", target, threads=256)
         self._decide_rows = Kernel(decide, "decide_rows", target, threads=512)
-        sums = variants.sums_variant(bits, self.vec, self.terms, weighted, self.differences)
+        anew = "sums-anew" in testing
+        sums = variants.sums_variant(bits, self.vec, self.terms, weighted, self.differences, anew)
         shared = self.bins * 4 if self.use_shared else 0
         self._list_moved = Kernel(sums, "list_moved", target, threads=512)
         self._count = Kernel(sums, "count_entries", target, threads=512, shared=2 * shared)
@@ -195,9 +195,8 @@ class Iteration:
     def make_bounds(self) -> None:
         """Take the memory of bounds, and the kernels that write them."""
         if self.bounds is None:
-            aged = not self.differences
             self._certify_bounded = self._certify_kernel(bounds=True)
-            self.bounds = RowBounds(self.rows, self.K, self.target, aged=aged)
+            self.bounds = RowBounds(self.rows, self.K, self.target, used=not self.differences)
 
     # ---- what the host does between iterations
 
@@ -259,16 +258,16 @@ class Iteration:
         self._begin(blocks, self.state, self.control, self.entries, bins, np.int32(bounded))
         if bounded and not self.differences:
             assert self.bounds is not None
-            self.bounds.age(self.centroids, self.labels, self.control, self.state)
+            self.bounds.look(self.centroids, self.labels, self.control, self.state)
         self.assign(bounded=bounded)
 
     def assign(self, *, bounded: bool = False) -> None:
         """Labels: tensor cores, recheck, float64, exact signs."""
-        certify, listed, bounds = self._certify, NULL, NULL
+        certify, listed, bounds = self._certify, NULL, (NULL, NULL)
         if bounded:
             assert self.bounds is not None
-            certify, bounds = self._certify_bounded, self.bounds.values
-            listed = NULL if self.bounds.list is None else self.bounds.list
+            certify, listed = self._certify_bounded, self.bounds.list
+            bounds = self.bounds.values, self.bounds.passed
         rows, K, N, Dp = self.rows, self.K, self.rows.N, self.rows.Dp
         D, distance_scale = np.int32(rows.D), np.float64(rows.distance_scale)
         first, second, sms = self.first, self.second, self.target.multiprocessors
@@ -301,7 +300,7 @@ class Iteration:
             self.labels,
             self.open_rows,
             listed,
-            bounds,
+            *bounds,
         )
         self._recheck(
             min(sms * second.blocks_per_sm, -(-N // (second.warpgroups * 64))),
@@ -317,7 +316,7 @@ class Iteration:
             self.open_rows,
             self.pairs,
             self.full_rows,
-            bounds,
+            *bounds,
         )
         exact = (rows.X, self.centroids, D)
         blocks = min(2 * sms, -(-N // 8))
@@ -344,7 +343,7 @@ class Iteration:
         )
         state, use_shared = self.state, np.int32(self.use_shared)
         grid = min(4 * sms, -(-rows.N // 2048))
-        listed = NULL if self.bounds is None or self.bounds.list is None else self.bounds.list
+        listed = NULL if self.bounds is None else self.bounds.list
         self._list_moved(grid, self.labels, self.old, N, listed, self.pairs, state)
         self._count(
             min(2 * sms, -(-rows.N // 512)),

@@ -191,17 +191,24 @@ def centroids_variant(bits: int, first: Tiles, second: Tiles) -> Variant:
 
 
 def bounds_variant(bits: int) -> Variant:
-    """Source and options of the kernels that age bounds."""
+    """Source and options of the kernels that tell which rows bounds settle."""
     return plain_variant(("bounds.cu",), X_BITS=bits)
 
 
 def sums_variant(
-    bits: int, vec: int, terms: int, weighted: bool, differences: bool = False
+    bits: int,
+    vec: int,
+    terms: int,
+    weighted: bool,
+    differences: bool = False,
+    anew: bool = False,
 ) -> Variant:
     """Source and options of the exact sums, or of what one block changes of them."""
     options = {"WEIGHTED": int(weighted), "UNROLL": 8 if vec * max(terms, 1) <= 4 else 4}
     if differences:
         options["DIFFERENCES"] = 1
+    if anew:
+        options["SUM_ANEW"] = 1
     return plain_variant(("sums.cu",), X_BITS=bits, VEC=vec, TERMS=terms, **options)
 
 

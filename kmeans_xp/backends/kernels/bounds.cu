@@ -1,8 +1,10 @@
 // Which rows keep their label without a look at them (G. Hamerly, "Making k-means even faster", SDM 2010).
 //
 // A row has an upper bound of the distance to its own centroid and a lower bound of the distance to every other, in the
-// frame of the scores; certify.cu and recheck.cu write them. When centroids move both give way by how far, and while the
-// upper one stays below the lower one no other centroid can be as near. Every rounding goes the safe way.
+// frame of the scores. When centroids move the margin between the two shrinks by how far its own and any other one moved,
+// and while it is positive no other centroid is as near. What the rows of a cluster have lost since the start is summed
+// up for the cluster (`passed`), so that a row keeps one number that does not change: the sum that ends its margin
+// (keep_bounds in fragments.cuh). Every rounding goes the safe way.
 
 // How far the two centroids that moved most have moved.
 struct Widest {
@@ -19,16 +21,15 @@ __device__ __forceinline__ void widen(Widest& w, float first, float second, int 
   }
 }
 
-// How far every centroid is from `known`, where the bounds are right: a warp per centroid, and the last block finds the
-// two that moved most. Then `known` are these centroids. Nothing settles a row if there were no bounds.
+// How far every centroid is from `known`, those of the iteration before: a warp per centroid. The last block finds the two
+// that moved most and brings `passed` up to date. If there were no bounds yet it begins anew, and nothing is settled.
 extern "C" __global__ void __launch_bounds__(256)
     measure_drift(const Centre* __restrict__ C, Centre* __restrict__ known, int K, int D, double scale, int N,
-                  float* drift, Widest* widest, Control* control, State* state) {
+                  float* drift, double* total, float* passed, Widest* widest, Control* control, State* state) {
   __shared__ Widest found[8];
   __shared__ bool last;
   if (state->skip) return;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, k = blockIdx.x * 8 + warp;
-  const bool right = control->known;
   if (k < K) {
     double sum = 0;
     bool moved = false;
@@ -62,41 +63,45 @@ extern "C" __global__ void __launch_bounds__(256)
   }
   if (lane == 0) found[warp] = mine;
   __syncthreads();
-  if (threadIdx.x) return;
+  mine = found[0];
   for (int i = 1; i < 8; i++) widen(mine, found[i].first, found[i].second, found[i].at);
-  *widest = mine;
+  const bool right = control->known;
+  for (int i = threadIdx.x; i < K; i += blockDim.x) {
+    double lost = __dadd_ru(all[i], i == mine.at ? mine.second : mine.first);
+    lost = right ? __dadd_ru(total[i], lost) : 0;
+    total[i] = lost;
+    passed[i] = __double2float_ru(lost);
+  }
+  __syncthreads();
+  if (threadIdx.x) return;
+  widest->arrived = 0;
   control->known = 1;  // once this iteration has made them
   state->listed = right;
   state->n_todo = right ? 0 : N;
 }
 
-// Lets the bounds give way and lists the rows that they no longer settle.
+// Lists the rows whose margin has ended.
 extern "C" __global__ void __launch_bounds__(512)
-    age_bounds(const int* __restrict__ labels, float2* __restrict__ bounds, int N, const float* __restrict__ drift,
-               const Widest* __restrict__ widest, int* __restrict__ list, State* __restrict__ state) {
+    list_unsettled(const int* __restrict__ labels, const float* __restrict__ ends, int N,
+                   const float* __restrict__ passed, int* __restrict__ list, State* __restrict__ state) {
   if (state->skip || !state->listed) return;
   constexpr int PER_THREAD = 4;
   __shared__ int n_block, first;
-  const Widest moved = *widest;
   const int lane = threadIdx.x & 31;
   for (i64 base = (i64)blockIdx.x * blockDim.x * PER_THREAD; base < N; base += (i64)gridDim.x * blockDim.x * PER_THREAD) {
     if (threadIdx.x == 0) n_block = 0;
     __syncthreads();
     int label[PER_THREAD], place[PER_THREAD];
-    float2 bound[PER_THREAD];
+    float end[PER_THREAD];
 #pragma unroll
     for (int j = 0; j < PER_THREAD; j++) {
       i64 i = base + j * blockDim.x + threadIdx.x;
       label[j] = i < N ? labels[i] : 0;
-      bound[j] = i < N ? bounds[i] : make_float2(0.f, 1e30f);
+      end[j] = i < N ? ends[i] : 0.f;
     }
 #pragma unroll
     for (int j = 0; j < PER_THREAD; j++) {
-      i64 i = base + j * blockDim.x + threadIdx.x;
-      float up = __fadd_ru(bound[j].x, drift[label[j]]);
-      float down = __fsub_rd(bound[j].y, label[j] == moved.at ? moved.second : moved.first);
-      const bool open = i < N && !(up < down);
-      if (i < N && !open) bounds[i] = make_float2(up, down);
+      const bool open = base + j * blockDim.x + threadIdx.x < N && !(end[j] > passed[label[j]]);
       u32 mask = __ballot_sync(~0u, open);
       int at = 0;
       if (mask && lane == 0) at = atomicAdd(&n_block, __popc(mask));

@@ -58,11 +58,10 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     certify(const u16* __restrict__ hi, const u8* __restrict__ image, int n_rows, int n_tiles, int n_chunks,
             const float2* __restrict__ norms, State* __restrict__ state, float alpha, u32 sixty_four,
             int* __restrict__ labels, int* __restrict__ open_rows, const int* __restrict__ list,
-            float2* __restrict__ bounds) {
+            float* __restrict__ bounds, const float* __restrict__ passed) {
   extern __shared__ __align__(1024) u8 memory[];
   if (state->skip) return;
-  const bool listed = BOUNDS && state->listed;
-  if (listed) n_rows = state->n_todo;
+  if (BOUNDS && state->listed) n_rows = state->n_todo;
   constexpr int BLOCK_ROWS = WARPGROUPS * 64;
   const int lane = threadIdx.x & 31, quarter = lane & 3;
   const int in_block = (threadIdx.x >> 5) * 16 + (lane >> 2);
@@ -81,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
   auto row_of = [&](int block, int eight) {
     int r = block * BLOCK_ROWS + in_block + eight;
     r = r < n_rows ? r : n_rows - 1;
-    return listed ? list[r] : r;
+    return BOUNDS && state->listed ? list[r] : r;
   };
   u32 a[STEPS][4];
 #if PREFETCH
@@ -129,8 +128,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     }
     // the four lanes of a row agree on its best two; lane `quarter` == h decides about row h
     bool open = false;
-    int mine = BOUNDS ? -1 : 0;
-    float size, leading, rest, margin;  // what the bounds of that row are made of
+    int mine = 0;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       int column = __float_as_uint(best[h].first) & 63u;
@@ -156,13 +154,15 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
         twice_error = -1.f;
 #endif
         open = !(b1 - b2 > twice_error);
-        // of an open row any centroid may be the label
-        if (BOUNDS) size = norm.x, leading = b1, rest = open ? fmaxf(b1, b2) : b2, margin = twice_error;
+        if (BOUNDS) {  // of an open row any centroid may be the label
+          float rest = open ? fmaxf(b1, b2) : b2;
+          keep_bounds(bounds, passed, mine, index, open,
+                      distance_bounds(norm.x, b1 - SCORE_BASE, rest - SCORE_BASE, twice_error));
+        }
       }
     }
     int place = warp_append(open, &state->n_open);
     if (open) open_rows[place] = mine;
-    if (BOUNDS && mine >= 0) bounds[mine] = distance_bounds(size, leading - SCORE_BASE, rest - SCORE_BASE, margin);
 #if PREFETCH
 #pragma unroll
     for (int k = 0; k < STEPS; k++)

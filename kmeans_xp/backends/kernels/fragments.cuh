@@ -36,6 +36,15 @@ __device__ __forceinline__ float2 distance_bounds(float norm, float best, float 
                      __fsqrt_rd(fmaxf(0.f, square - 2.f * rest - slack)));
 }
 
+// Keeps them as they are; or, where `passed` says how much of its margin a row of each cluster has lost so far, as the value
+// of `passed` from which on they no longer settle the row: at once for one whose label is not settled yet.
+__device__ __forceinline__ void keep_bounds(float* to, const float* passed, int row, int label, bool open, float2 bounds) {
+  if (passed)
+    to[row] = open ? __uint_as_float(0xff800000u) : __fadd_rd(__fsub_rd(bounds.y, bounds.x), passed[label]);
+  else
+    ((float2*)to)[row] = bounds;
+}
+
 // Upper bound of the score of every centroid that was left out of the image because |c| > far:
 // x.c - |c|^2/2 <= |c| (|x| - |c|/2), which falls with |c| once |c| >= |x|.
 __device__ __forceinline__ float far_score(const State* state, float row_norm) {

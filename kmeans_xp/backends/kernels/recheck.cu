@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
     recheck(const u16* __restrict__ hi, const u16* __restrict__ lo, const u8* __restrict__ image, int n_tiles,
             int n_chunks, const float2* __restrict__ norms, State* __restrict__ state, float alpha,
             int* __restrict__ labels, const int* __restrict__ open_rows, int2* __restrict__ pairs,
-            int* __restrict__ full_rows, float2* __restrict__ bounds) {
+            int* __restrict__ full_rows, float* __restrict__ bounds, const float* __restrict__ passed) {
   extern __shared__ __align__(1024) u8 memory[];
   if (state->skip) return;
   constexpr int BLOCK_ROWS = WARPGROUPS * 64;
@@ -133,7 +133,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
       ring.release(tile);
 #endif
     }
-    int mine = -1;
+    bool open = false;
+    int mine = -1, label;
     float size, leading, others, margin;  // what the bounds of a row are made of
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -158,8 +159,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
         twice_error = -1.f;
 #endif
         float rest = fmaxf(b.second, b.rest);
-        const bool open = !(b.first - rest > twice_error);
-        mine = r, size = norm.x, leading = b.first, others = open ? fmaxf(b.first, rest) : rest, margin = twice_error;
+        open = !(b.first - rest > twice_error);
+        mine = r, label = b.first_index, size = norm.x, leading = b.first, others = open ? fmaxf(b.first, rest) : rest, margin = twice_error;
         if (open) {
           if (b.first - b.rest > twice_error)
             pairs[atomicAdd(&state->n_pair, 1)] = make_int2(r, b.second_index);
@@ -168,6 +169,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, BLOCKS_PER_SM)
         }
       }
     }
-    if (bounds && mine >= 0) bounds[mine] = distance_bounds(size, leading, others, margin);
+    if (bounds && mine >= 0)
+      keep_bounds(bounds, passed, mine, label, open, distance_bounds(size, leading, others, margin));
   }
 }

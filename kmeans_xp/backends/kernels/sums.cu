@@ -9,6 +9,7 @@
 //             run length so that no sum of a run rounds); n > 0: each value is cut into n float64 terms that add exactly
 //   DIFFERENCES  the rows are one block of many: what they change is added to the levels, whatever its size. Rows in
 //             no cluster come from one beyond the others
+//   SUM_ANEW  tests only: never the difference
 #ifndef UNROLL
 #define UNROLL 8
 #endif
@@ -19,7 +20,11 @@
 
 // A state block whose list of moved rows is long is summed anew; not where only the difference is wanted.
 __device__ __forceinline__ bool sum_anew(const State* state, int N) {
+#ifdef SUM_ANEW
+  return true;
+#else
   return !DIFFERENCES && state->n_changed > N / 4;
+#endif
 }
 
 // ---- which rows moved: of those that were assigned -------------------------------------------------------------

@@ -233,7 +233,7 @@ def to_the_end(loop: DeviceLloyd, init: np.ndarray, limit: int) -> tuple[float, 
 
     cp.cuda.Device().synchronize()
     began = time.perf_counter()
-    handle, states = loop.start(init), []
+    handle, states = loop.start(init), list[Any]()
     while len(states) < limit and (not states or states[-1].changed):
         states.append(loop.step(handle))
         handle = states[-1].centroids
@@ -257,7 +257,8 @@ def converge(
     n, d, k = shape
     X, _ = blobs(n, d, k)
     init = np.ascontiguousarray(cp.asnumpy(kmeans_plusplus(X, k, random_state=0)[0]))
-    records, bits = {}, set()
+    last: dict[str, tuple[int, list[Any]]] = {}  # wrong labels, states
+    bits = set()
     passed: dict[str, list[float]] = {name: [] for name in WAYS}
     for round_ in range(rounds + 1):
         for name in WAYS:  # one at a time has its copies of the rows on the device
@@ -268,13 +269,11 @@ def converge(
             centroids, labels = loop.fetch(handle), loop.labels()
             bits.add((len(states), labels.get().tobytes(), centroids.tobytes()))
             if not round_:  # what it compiles on its way counts in none
-                wrong = count_wrong(X, centroids, labels)
-                records[name] = {"wrong_labels": wrong, "states": states}
+                last[name] = count_wrong(X, centroids, labels), states
                 continue
             passed[name].append(ms)
     rows = []
-    for name, record in records.items():
-        states = record.pop("states")
+    for name, (wrong, states) in last.items():
         parts = [s.details["n_todo"] / n if s.details["listed"] else 1.0 for s in states]
         line = row(
             "convergence",
@@ -287,7 +286,7 @@ def converge(
             times_plain=statistics.median(passed["plain"]) / statistics.median(passed[name]),
             same_bits=len(bits) == 1,
         )
-        rows.append(line | record | {"algorithm": name})
+        rows.append(line | {"wrong_labels": wrong, "algorithm": name})
     return rows
 
 

@@ -16,14 +16,15 @@ from kmeans_xp.backends.convert import from_numpy, take_rows, to_numpy
 from kmeans_xp.exceptions import ConvergenceWarning
 from kmeans_xp.functional import kmeans
 from kmeans_xp.prediction import inertia, labelled_inertia, predict
+from kmeans_xp.result import SameBits
 from kmeans_xp.seeding import words_kept
 from kmeans_xp.validation import check_device, check_n_clusters, check_weights
 
 __all__ = ["Bisection", "Tree", "bisect", "walk"]
 
 
-@dataclass(frozen=True)
-class Tree:
+@dataclass(frozen=True, eq=False)
+class Tree(SameBits):
     """Splits by the nearer of two centroids, on the host.
 
     Attributes
@@ -41,8 +42,8 @@ class Tree:
         return len(self.children)
 
 
-@dataclass(frozen=True)
-class Bisection:
+@dataclass(frozen=True, eq=False)
+class Bisection(SameBits):
     """A tree of splits and its leaves, numbered from left to right.
 
     Attributes

@@ -10,12 +10,13 @@ from typing import Any
 
 from kmeans_xp.blocks.base import Blocks, Step
 from kmeans_xp.exact.inertia import exact_shift
+from kmeans_xp.result import SameBits
 
 __all__ = ["LoopResult", "State", "lloyd"]
 
 
-@dataclass(frozen=True)
-class State:
+@dataclass(frozen=True, eq=False)
+class State(SameBits):
     """One finished iteration, as a callback sees it.
 
     Attributes

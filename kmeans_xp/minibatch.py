@@ -39,7 +39,7 @@ _SAMPLE = 1000
 _FRAME_STEPS = 16
 
 
-@dataclass
+@dataclass(eq=False)
 class MiniBatchState:
     """All that a further batch needs; it can be pickled.
 
@@ -72,7 +72,7 @@ class MiniBatchState:
         return {**self.__dict__, "prepared": None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MiniBatchResult:
     """Outcome of `fit` or `partial_fit`; arrays are in the namespace and on the device of X.
 

@@ -1,23 +1,68 @@
-"""What a fit returns."""
+"""What a fit returns, and what it means that two such things are equal."""
 
 from __future__ import annotations
 
 import hashlib
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 
 from kmeans_xp.backends.convert import namespace_name, to_numpy
 from kmeans_xp.html import clusters_html, problems_html
 
-__all__ = ["BatchResult", "KMeansResult", "fingerprint"]
+__all__ = ["BatchResult", "KMeansResult", "SameBits", "fingerprint"]
 
 
-@dataclass(frozen=True)
-class KMeansResult:
+class SameBits:
+    """Dataclasses that are equal if all their values are, arrays bit for bit.
+
+    Arrays of different libraries and devices are compared on the host. The hash is that of the
+    numbers and the shapes alone, so it costs nothing.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return self is other or all(
+            _equal(getattr(self, name), getattr(other, name)) for name in self._compared()
+        )
+
+    def __hash__(self) -> int:
+        values = (getattr(self, name) for name in self._compared())
+        return hash(tuple(_key(value) for value in values))
+
+    def _compared(self) -> list[str]:
+        return [field.name for field in fields(self) if field.compare]  # type: ignore[arg-type]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if not (is_array_api_obj(one) and is_array_api_obj(other)):
+        either = is_array_api_obj(one) or is_array_api_obj(other)
+        return not either and bool(one == other)
+    if tuple(one.shape) != tuple(other.shape):
+        return False
+    one, other = to_numpy(one), to_numpy(other)
+    same_type = one.dtype.newbyteorder("=") == other.dtype.newbyteorder("=")
+    return same_type and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def _key(value: Any) -> Any:
+    """What of a value goes into the hash."""
+    if is_array_api_obj(value):
+        return tuple(value.shape)
+    return value if isinstance(value, int | float | str) else None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KMeansResult(SameBits):
     """Outcome of `kmeans`. Arrays are in the namespace and on the device of X.
+
+    Results are equal if they have the same bits, whatever library holds their arrays.
 
     Attributes
     ----------
@@ -55,9 +100,11 @@ class KMeansResult:
         return clusters_html(self.centroids, self.labels, caption)
 
 
-@dataclass(frozen=True)
-class BatchResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchResult(SameBits):
     """Outcome of `kmeans` for a batch of B problems; ``result[b]`` is that of one of them.
+
+    Equal if all values are, as for `KMeansResult`.
 
     Attributes
     ----------

@@ -265,6 +265,25 @@ def test_a_column_of_words_names_the_option(suffix, tmp_path, capsys):
     assert call(capsys, "fit", path, "-k", 2, "--columns", "a")[0] == 0
 
 
+def test_a_word_below_a_missing_one_names_the_option_too(tmp_path, capsys):
+    path = tmp_path / "words.csv"
+    path.write_text("a,kind\n1,NA\n2,\n3,red\n")
+    err = call(capsys, "fit", path, "-k", 2)[2]
+    assert err.endswith("'NA' is not a number; name the columns to read with --columns\n")
+    path.write_text("a,b\n1,NA\n2,\n3,4\n")  # a spoilt column of numbers
+    assert call(capsys, "fit", path, "-k", 2)[2].endswith("'NA' is not a number\n")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "centroids.npy"])
+def test_a_missing_model_is_told_like_missing_data(name, data, tmp_path, capsys):
+    path = tmp_path / name
+    expected = 1, "", f"error: {path}: there is no such file\n"
+    assert call(capsys, "predict", path, data) == expected
+    assert call(capsys, "predict", data, path.with_suffix(".npy"))[2].endswith("no such file\n")
+    code, _, err = call(capsys, "predict", tmp_path, data)
+    assert (code, err) == (1, f"error: {tmp_path}: a folder; give a file in it\n")
+
+
 def test_more_clusters_than_rows(data, tmp_path, capsys):
     code, text, err = call(capsys, "fit", data, "-k", 201, "--out", tmp_path / "out")
     assert (code, text) == (1, "")

@@ -14,7 +14,12 @@ from .datasets import blobs
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
 
-from kmeans_xp.plot import ClusterDisplay  # noqa: E402
+from kmeans_xp.plot import (  # noqa: E402
+    CentroidDisplay,
+    ClusterDisplay,
+    ElbowDisplay,
+    SilhouetteDisplay,
+)
 from kmeans_xp.plot._common import MARKERS, PALETTE, line_look, look  # noqa: E402
 from kmeans_xp.plot._geometry import principal_plane, voronoi  # noqa: E402
 
@@ -273,3 +278,52 @@ def test_regions_are_drawn_where_they_mean_something():
     for x, centroids in ((X, None), (np.column_stack([X, X]), np.column_stack([X, X])[:3])):
         with pytest.raises(ValueError, match="regions=True needs centroids and two features"):
             draw(x, labels, centroids, regions=True)
+
+
+def spoilt(value, columns):
+    x = np.arange(180.0).reshape(60, 3)[:, :columns].copy()
+    x[41, 1] = value
+    return x
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("most", [None, 59])
+def test_what_has_no_place_is_refused_by_name(columns, value, most):
+    x, labels = spoilt(value, columns), np.zeros(60, dtype=int)
+    with pytest.raises(ValueError, match=rf"^X must hold finite .* X\[41, 1\] is {value}$"):
+        ClusterDisplay.from_predictions(x, labels, max_points=most)
+    with pytest.raises(ValueError, match=r"^centroids must hold finite .* centroids\[41, 1\]"):
+        ClusterDisplay.from_predictions(spoilt(1.0, columns), labels, x)
+    with pytest.raises(TypeError, match=r"^centroids must hold numbers: "):
+        ClusterDisplay.from_predictions(spoilt(1.0, columns), labels, [["a"] * columns])
+
+
+def from_x(display):
+    return lambda estimator: display.from_estimator(estimator, X)
+
+
+@pytest.mark.parametrize(
+    "draw", [from_x(ClusterDisplay), from_x(SilhouetteDisplay), CentroidDisplay.from_estimator]
+)
+def test_what_is_no_estimator_is_told_where_it_goes(draw):
+    for given, hint in (
+        (kmeans(X, 3, random_state=0), "KMeansResult; a result goes to from_predictions"),
+        (X, "ndarray$"),
+    ):
+        with pytest.raises(TypeError, match=rf"^estimator must be fitted, with .*, got {hint}"):
+            draw(given)
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: ElbowDisplay([1], {"bic": ["b"]}), r"criteria\['bic'\] must hold numbers"),
+        (lambda: ElbowDisplay.from_selection(3), "selection must be what select_k returned"),
+        (lambda: ElbowDisplay.from_results([KMeans(3)]), r"got KMeans; call KMeans.fit\(X\) first"),
+        (lambda: CentroidDisplay.from_estimator(KMeans(3)), r"KMeans; call KMeans.fit\(X\) first"),
+    ],
+)
+def test_arguments_of_displays_are_named(draw, words):
+    with pytest.raises(TypeError, match=words):
+        draw()

@@ -292,7 +292,7 @@ def test_criteria_that_would_say_nothing(name):
         ({"k_values": 5}, TypeError, r"k_values must be several integers, as range\(2, 21\)"),
         ({"k_values": [2.5]}, TypeError, "k_values must be an integer"),
         ({"k_values": [0, 2]}, ValueError, "k_values must be >= 1"),
-        ({"k_values": [2, 11]}, ValueError, "n_clusters=11 for n_samples=10"),
+        ({"k_values": [2, 11]}, ValueError, "k_values=11 for n_samples=10"),
         ({"sample_size": "all"}, ValueError, "sample_size must be an integer, None or 'auto'"),
         ({"sample_size": 0}, ValueError, "sample_size must be >= 1"),
         ({"n_references": 0}, ValueError, "n_references must be >= 1"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kmeans_xp.backends.jit import frozen, jit, score_jit
+from kmeans_xp.backends.jit import copied, frozen, jit, score_jit
 from kmeans_xp.backends.records import Doubles
 
 __all__ = ["recheck", "warmup"]
@@ -53,7 +53,7 @@ def _recheck(
 ) -> None:
     scores = np.empty(len(bias))
     for i in range(len(rows)):
-        scores[:] = bias
+        copied(bias, scores)
         squares = 0.0
         for j in range(len(middle)):
             value = np.float64(rows[i, j]) * scale - middle[j]

@@ -75,6 +75,10 @@ def _model(path: Path) -> tuple[Any, dict[str, Any]]:
     if path.suffix.lower() in SUFFIXES:
         centroids = read_array(path, note)
         return KMeansResult(None, centroids, 0.0, 0, True), {}
+    if not path.exists():
+        raise CommandError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise CommandError(f"{path}: a folder; give a file in it")
     try:
         model, kept = read_model(path)
     except OSError as error:

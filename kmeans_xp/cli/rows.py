@@ -81,7 +81,7 @@ def stream_rows(path: Path, columns: str | None, array: str | None) -> Rows:
     kept: dict[str, Any] = {"columns": chosen, "array": array, "mean": None, "scale": None}
     if chosen is None or path.suffix.lower() in (".parquet", ".arrow", ".feather"):
         opened = stream(path, columns=chosen, array=array)
-        kept["names"] = opened._names
+        kept["names"] = opened.names
         return Rows(opened, None, kept)
     width = stream(path, array=array).shape[1]
     numbers = column_indices(path, chosen, None, width)

@@ -116,7 +116,8 @@ def _explain(
     """Raise for the first cell that is not a number, or the first row of another length."""
     width = None
     separator = "tabs" if delimiter == "\t" else "commas"
-    for number, line in enumerate(file, first_line):
+    lines = iter(file)
+    for number, line in enumerate(lines, first_line):
         if not line.strip():
             continue
         if line.count('"') % 2:
@@ -127,7 +128,8 @@ def _explain(
             if not _is_number(cell) and (chosen is None or column - 1 in chosen):
                 what = f"{cell.strip()[:60]!r} is not a number" if cell.strip() else "an empty cell"
                 advice = f"; separate the columns by {separator}" if width == 1 else ""
-                text = number == first_line and width > 1 and cell.strip().lower() not in MISSING
+                text = number == first_line and width > 1
+                text = text and _is_word(cell, (_cell(row, delimiter, column) for row in lines))
                 kind = ColumnError if text else DataError  # a column of words, or a spoilt cell
                 raise kind(f"{path}: line {number}, column {column}: {what}{advice}")
         if len(cells) != width:
@@ -135,6 +137,26 @@ def _explain(
                 f"{path}: line {number} has {len(cells)} column{'s' * (len(cells) != 1)}, "
                 f"the lines before it {width}"
             )
+
+
+def _is_word(cell: str, below: Iterable[str]) -> bool:
+    """Whether a cell is a word, or a missing one above a word."""
+    below = iter(below)
+    while cell.strip().lower() in MISSING:
+        following = next(below, None)
+        if following is None:
+            return False
+        cell = following
+    return not _is_number(cell)
+
+
+def _cell(line: str, delimiter: str, column: int) -> str:
+    """A cell of a line that may be spoilt, by its number from 1."""
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return ""
+    return cells[column - 1] if column <= len(cells) else ""
 
 
 def _cells(path: Path, number: int, line: str, delimiter: str) -> list[str]:

@@ -18,6 +18,7 @@ __all__ = [
     "MARKERS",
     "PALETTE",
     "axes_for",
+    "check_estimator",
     "check_labels",
     "host",
     "host_rows",
@@ -25,6 +26,7 @@ __all__ = [
     "look",
     "matplotlib",
     "number_axis",
+    "numbers",
     "sampled",
 ]
 
@@ -79,6 +81,48 @@ def host_rows(x: Any, rows: np.ndarray | None) -> np.ndarray:
     if is_array_api_obj(x) and not isinstance(x, np.ndarray):
         return to_numpy(take_rows(x, rows))
     return np.asarray(x)[rows]
+
+
+def numbers(values: Any, name: str, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return what is drawn as float64; `rows` says which rows of `name` it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not numbers, or one of them has no place in a picture.
+    """
+    try:
+        found = np.asarray(values).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must hold numbers: {error}") from None
+    bad = np.argwhere(~np.isfinite(found))
+    if len(bad):
+        first, *rest = bad[0].tolist()
+        place = ", ".join(map(str, [first if rows is None else int(rows[first]), *rest]))
+        raise ValueError(
+            f"{name} must hold finite numbers, not NaN or infinity; {name}[{place}] is "
+            f"{found[tuple(bad[0])]}"
+        )
+    return found
+
+
+def check_estimator(estimator: Any, attribute: str) -> None:
+    """Refuse what has no such attribute, as an estimator has.
+
+    Raises
+    ------
+    TypeError
+        Saying where a result goes, if it is one.
+    """
+    if hasattr(estimator, attribute):
+        return
+    given = type(estimator).__name__
+    hint = ""
+    if hasattr(estimator, "centroids"):
+        hint = "; a result goes to from_predictions, as its labels and centroids"
+    elif hasattr(estimator, "fit"):
+        hint = f"; call {given}.fit(X) first"
+    raise TypeError(f"estimator must be fitted, with {attribute}, got {given}{hint}")
 
 
 def check_labels(labels: Any, n_rows: int, n_clusters: int | None) -> np.ndarray:

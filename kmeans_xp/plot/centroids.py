@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmeans_xp.plot._common import axes_for, check_labels, host, line_look, number_axis
+from kmeans_xp.plot._common import (
+    axes_for,
+    check_estimator,
+    check_labels,
+    host,
+    line_look,
+    number_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,6 +162,7 @@ class CentroidDisplay:
         -------
         CentroidDisplay
         """
+        check_estimator(estimator, "cluster_centers_")
         return cls.from_predictions(
             estimator.cluster_centers_,
             getattr(estimator, "labels_", None),

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmeans_xp.plot._common import PALETTE, axes_for, check_labels, host, host_rows, look, sampled
+from kmeans_xp.plot._common import (
+    PALETTE,
+    axes_for,
+    check_estimator,
+    check_labels,
+    host,
+    host_rows,
+    look,
+    numbers,
+    sampled,
+)
 from kmeans_xp.plot._geometry import principal_plane, voronoi
 
 if TYPE_CHECKING:
@@ -127,12 +137,12 @@ class ClusterDisplay:
         shape = tuple(np.shape(X))
         if len(shape) != 2 or shape[1] < 2:
             raise ValueError(f"X must have shape (n, 2) or more features, got {shape}")
-        centers = None if centroids is None else host(centroids).astype(np.float64)
+        centers = None if centroids is None else numbers(host(centroids), "centroids")
         if centers is not None and (centers.ndim != 2 or centers.shape[1] != shape[1]):
             raise ValueError(f"centroids must have shape (n, {shape[1]}) as X, got {centers.shape}")
         known = check_labels(labels, shape[0], None if centers is None else len(centers))
         rows = sampled(shape[0], max_points, "max_points")
-        points = host_rows(X, rows).astype(np.float64)
+        points = numbers(host_rows(X, rows), "X", rows)
         if feature_names is not None and len(feature_names) != shape[1]:
             raise ValueError(f"feature_names must hold {shape[1]} names, got {len(feature_names)}")
         given = ("feature 0", "feature 1") if feature_names is None else feature_names
@@ -185,6 +195,7 @@ class ClusterDisplay:
         -------
         ClusterDisplay
         """
+        check_estimator(estimator, "predict")
         return cls.from_predictions(
             X,
             estimator.predict(X),

@@ -61,7 +61,7 @@ class ElbowDisplay:
         chosen: int | None = None,
     ) -> None:
         self.n_clusters = np.asarray(n_clusters, dtype=np.int64)
-        self.criteria = {name: np.asarray(v, dtype=np.float64) for name, v in criteria.items()}
+        self.criteria = {name: _numbers(v, f"criteria[{name!r}]") for name, v in criteria.items()}
         self.chosen = chosen
         if not self.n_clusters.size or not self.criteria:
             raise ValueError("n_clusters and criteria must not be empty")
@@ -102,6 +102,8 @@ class ElbowDisplay:
             )
         columns = selection.to_dict()
         criteria = [criteria] if isinstance(criteria, str) else criteria
+        if not isinstance(criteria, Iterable | None):
+            raise TypeError(f"criteria must be names of columns or None, got {criteria!r}")
         names = dict.fromkeys(["inertia", selection.criterion]) if criteria is None else criteria
         unknown = [name for name in names if name not in columns]
         if unknown:
@@ -187,11 +189,19 @@ class ElbowDisplay:
             panel.legend(frameon=False)
 
 
+def _numbers(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must hold numbers: {error}") from None
+
+
 def _size_and_inertia(result: Any) -> tuple[int, float]:
     if hasattr(result, "cluster_centers_"):
         return int(result.cluster_centers_.shape[0]), float(result.inertia_)
     if hasattr(result, "centroids"):
         return int(result.centroids.shape[0]), float(result.inertia)
+    hint = f"; call {type(result).__name__}.fit(X) first" if hasattr(result, "fit") else ""
     raise TypeError(
-        f"results must hold KMeansResults or fitted estimators, got {type(result).__name__}"
+        f"results must hold KMeansResults or fitted estimators, got {type(result).__name__}{hint}"
     )

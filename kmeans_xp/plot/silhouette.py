@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kmeans_xp.metrics import silhouette_samples
-from kmeans_xp.plot._common import axes_for, check_labels, host, host_rows, look, sampled
+from kmeans_xp.plot._common import (
+    axes_for,
+    check_estimator,
+    check_labels,
+    host,
+    host_rows,
+    look,
+    sampled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,6 +153,7 @@ class SilhouetteDisplay:
         -------
         SilhouetteDisplay
         """
+        check_estimator(estimator, "predict")
         return cls.from_predictions(
             X,
             estimator.predict(X),

@@ -11,6 +11,7 @@ from kmeans_xp.backends.convert import is_sparse
 from kmeans_xp.functional import kmeans
 from kmeans_xp.knee import bend
 from kmeans_xp.progress import check_progress, problem_bar
+from kmeans_xp.result import SameBits
 from kmeans_xp.seeding import shared_seed
 from kmeans_xp.selection.choice import choose
 from kmeans_xp.selection.scores import Scores, add_column, add_gaps
@@ -34,8 +35,8 @@ _MOST_CLUSTERS = 20
 _SILHOUETTE_ROWS = 10_000
 
 
-@dataclass(frozen=True)
-class KSelection:
+@dataclass(frozen=True, eq=False)
+class KSelection(SameBits):
     """Outcome of `select_k`.
 
     Attributes
@@ -237,7 +238,7 @@ def _check_k_values(value: Any, n_rows: int) -> list[int]:
         return list(range(1, min(_MOST_CLUSTERS, n_rows) + 1))
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"k_values must be several integers, as range(2, 21), got {value!r}")
-    sizes = sorted({check_n_clusters(check_count(k, "k_values"), n_rows) for k in value})
+    sizes = sorted({check_n_clusters(k, n_rows, "k_values") for k in value})
     if not sizes:
         raise ValueError("k_values must hold at least one number of clusters, got none")
     return sizes

@@ -35,6 +35,8 @@ class Stream:
         Of the stored values.
     n_blocks : int
         Number of blocks.
+    names : list of str or None
+        Of the columns of a table in a file; None for other sources.
     bytes_read, bytes_skipped : int
         What has been read so far, and what iterations could leave unread because no label in it
         could change.
@@ -51,8 +53,7 @@ class Stream:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        # of the columns of a table in a file; not for other sources
-        self._names: list[str] | None = getattr(source, "names", None)
+        self.names: list[str] | None = getattr(source, "names", None)
         self.bounds = source.bounds
         self.shape = (self.bounds[-1][1], source.n_features)
         self.dtype = source.dtype

@@ -48,12 +48,12 @@ def check_count(value: Any, name: str, lowest: int = 1) -> int:
     return int(value)
 
 
-def check_n_clusters(value: Any, n_rows: float) -> int:
+def check_n_clusters(value: Any, n_rows: float, name: str = "n_clusters") -> int:
     """Return n_clusters, between 1 and the number of rows (NaN where that is unknown)."""
-    n_clusters = check_count(value, "n_clusters")
+    n_clusters = check_count(value, name)
     if n_clusters > n_rows:
         raise ValueError(
-            f"n_clusters must be at most the number of rows of X, got n_clusters={n_clusters} for "
+            f"{name} must be at most the number of rows of X, got {name}={n_clusters} for "
             f"n_samples={n_rows} rows; ask for fewer clusters or give more data"
         )
     return n_clusters

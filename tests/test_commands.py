@@ -212,7 +212,7 @@ def test_predict_with_centroids(data, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "model.safetensors: No such file"), (b"junk", "damaged or no model file")],
+    [(None, "model.safetensors: there is no such file"), (b"junk", "damaged or no model file")],
 )
 def test_predict_with_a_bad_model(data, tmp_path, content, message, capsys):
     path = tmp_path / "model.safetensors"

@@ -135,16 +135,21 @@ class Centers:
         np.fill_diagonal(out, np.inf)
         return out
 
+    @functools.cached_property
+    def middle(self) -> np.ndarray:
+        """The centre of the frame, in the units of the rows."""
+        middle: np.ndarray = self.frame.center.astype(np.float64) / self.frame.scale
+        return middle
+
     def doubles(self, largest: float) -> Doubles:
         """The centroids in float64, in a scale for rows of values up to `largest`.
 
         Computed once for each exponent that the rows of an iteration bring.
         """
-        middle = self.frame.center.astype(np.float64) / self.frame.scale
-        top = max(largest, float(np.abs(self.values).max()), float(np.abs(middle).max()))
+        top = max(largest, float(np.abs(self.values).max()), float(np.abs(self.middle).max()))
         exponent = math.frexp(top)[1]
         if exponent not in self._doubles:
-            center = np.ldexp(middle, -exponent)
+            center = np.ldexp(self.middle, -exponent)
             points = np.ldexp(self.values.astype(np.float64), -exponent) - center
             squares = np.einsum("ij,ij->i", points, points)
             bias, size = -0.5 * squares, squares
@@ -359,8 +364,7 @@ def _float64_candidates(rows: np.ndarray, doubles: Doubles, centers: Centers) ->
     scores = x @ doubles.points.T + doubles.bias
     error = norms * doubles.slope + doubles.offset
     candidates = scores + error >= (scores - error).max(axis=1)[:, None]
-    if (candidates.sum(axis=1) > 1).any():
-        middle = centers.frame.center.astype(np.float64) / centers.frame.scale
-        if is_exact_grid(rows.shape[1], rows, centers.values, middle):
-            return scores == scores.max(axis=1)[:, None]
+    tied = (candidates.sum(axis=1) > 1).any()
+    if tied and is_exact_grid(rows.shape[1], rows, centers.values, centers.middle):
+        return scores == scores.max(axis=1)[:, None]
     return candidates

@@ -35,7 +35,7 @@ class SameBits:
         return hash(tuple(_key(value) for value in values))
 
     def _compared(self) -> list[str]:
-        return [field.name for field in fields(self) if field.compare]  # type: ignore[arg-type]
+        return [field.name for field in fields(self) if field.compare]  # type: ignore[arg-type] # those are dataclasses
 
 
 def _equal(one: Any, other: Any) -> bool:

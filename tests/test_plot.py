@@ -14,7 +14,7 @@ from .datasets import blobs
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
 
-from kmeans_xp.plot import (  # noqa: E402
+from kmeans_xp.plot import (  # noqa: E402 - the backend is chosen first
     CentroidDisplay,
     ClusterDisplay,
     ElbowDisplay,

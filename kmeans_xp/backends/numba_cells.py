@@ -37,8 +37,7 @@ class Cells(cells.Cells):
         # rows that these left unsure, and the least lead that the others still have
         self._kept, self._unsure = np.zeros((2, len(self.cells), _LISTED + 1), dtype=np.int32)
         self._least = np.zeros(len(self.cells))
-        # the labels of the centroids that the leads are of
-        self._ids, self._plain = np.empty(0, dtype=np.int32), False
+        self._plain = False
 
     @staticmethod
     def numbered(x: np.ndarray, frame: Frame, box: cells.Box) -> np.ndarray:
@@ -62,7 +61,7 @@ class Cells(cells.Cells):
 
     def aim(self, values: np.ndarray, task: Task, run: Run = in_turn, workers: int = 1) -> None:
         """Fill the table, and make the centroids ready for cells that list them."""
-        before = self.points
+        ids, before = self.ids, self.points
         super().aim(values, task, run, workers)
         box, tile, points = self.box, task.tile, self.points
         self._near = np.zeros((len(points), 4), dtype=np.float32)
@@ -73,10 +72,10 @@ class Cells(cells.Cells):
         self._margin = np.float32(margin)
         # leads over centroids outside the fast pass are not known
         plain, was_plain = math.isinf(task.terms[6]), self._plain
-        if not (plain and was_plain and np.array_equal(task.ids, self._ids)):
+        if not (plain and was_plain and np.array_equal(task.ids, ids)):
             self._least.fill(0)
         before = before if len(before) == len(points) else points
-        self._ids, self._plain = task.ids, plain
+        self._plain = plain
         half = (0.5 + PAD) * box.width
         self._where = self.cells, np.uint32(box.side), box.base, box.width, half, self.slack
         self._proof = self._kept, self._unsure, self._least, points, before
@@ -101,7 +100,7 @@ class Cells(cells.Cells):
         old, counts = np.empty(size, dtype=np.int32), np.zeros(2, dtype=np.int64)
         which = self.starts, self.codes, self.before
         rows = self.x, self.order, self.known
-        near = self._view, self._lists, self._near, self._ids, self._margin
+        near = self._view, self._lists, self._near, self.ids, self._margin
         state = self._where, self._proof
         kernels.assign(first, last, *which, rows, *near, *state, labels, (moved, old, left), counts)
         n, n_left = counts.tolist()

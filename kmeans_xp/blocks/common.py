@@ -92,6 +92,11 @@ class Common:
         """All magnitudes of the data are below 2**exponent."""
         return int(np.frexp(self.survey.largest.max())[1])
 
+    @property
+    def exponents(self) -> tuple[int, int]:
+        """Those above all values and, in the grid, above all weights."""
+        return self.exponent, self.grid.weight_exponent
+
     def exponent_with(self, centroids: np.ndarray) -> int:
         """Likewise, with these centroids."""
         largest = max(float(self.survey.largest.max()), float(np.abs(centroids).max()))

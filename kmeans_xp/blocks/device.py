@@ -107,20 +107,16 @@ class DeviceBlocks(MemoryBlocks):
     def potential(self, rows: np.ndarray | None = None, weighted: bool = True) -> Potential:
         """Potentials for k-means++ of all rows, or of those with increasing indices `rows`."""
         return DeviceOrHost(
-            lambda: self._lloyd_of(rows, weighted).potential(self._exponents),
+            lambda: self._lloyd_of(rows, weighted).potential(self.common.exponents),
             lambda: self.part.potential(rows, weighted),
         )
 
     def oversampling(self, rows: np.ndarray | None = None, weighted: bool = True) -> Oversampling:
         """Potentials for k-means||, as `potential`."""
         return DeviceOrHost(
-            lambda: self._lloyd_of(rows, weighted).oversampling(self._exponents),
+            lambda: self._lloyd_of(rows, weighted).oversampling(self.common.exponents),
             lambda: self.part.oversampling(rows, weighted),
         )
-
-    @property
-    def _exponents(self) -> tuple[int, int]:
-        return self.common.exponent, self.common.grid.weight_exponent
 
     def _lloyd_of(self, rows: np.ndarray | None, weighted: bool) -> DeviceLloyd:
         """Some of the rows, or all of them."""

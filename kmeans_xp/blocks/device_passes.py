@@ -12,7 +12,6 @@ from kmeans_xp.blocks.device_potential import REFUSALS, DeviceOrHost
 from kmeans_xp.blocks.passes import PassedOversampling
 
 if TYPE_CHECKING:
-    from kmeans_xp.blocks.common import Common
     from kmeans_xp.blocks.rows import RowBlocks
 
 __all__ = ["DevicePassedOversampling", "gathered_oversampling", "gathered_potential"]
@@ -22,7 +21,7 @@ def gathered_potential(whole: RowBlocks, rows: np.ndarray) -> Potential:
     """Potentials for k-means++ of rows that are gathered on the host and brought to the device."""
     part = whole.gathered(rows)
     return DeviceOrHost(
-        lambda: _brought(part.x, part.w).potential(_exponents(whole.common)), part.potential
+        lambda: _brought(part.x, part.w).potential(whole.common.exponents), part.potential
     )
 
 
@@ -30,7 +29,7 @@ def gathered_oversampling(whole: RowBlocks, rows: np.ndarray) -> Oversampling:
     """Potentials for k-means|| of such rows."""
     part = whole.gathered(rows)
     return DeviceOrHost(
-        lambda: _brought(part.x, part.w).oversampling(_exponents(whole.common)), part.oversampling
+        lambda: _brought(part.x, part.w).oversampling(whole.common.exponents), part.oversampling
     )
 
 
@@ -44,7 +43,7 @@ class DevicePassedOversampling(PassedOversampling):
         """Lower the potentials by new centres; totals and scale stay behind."""
         for rows, part in self._parts():
             try:
-                block = _brought(part.x, part.w).oversampling(_exponents(self.common))
+                block = _brought(part.x, part.w).oversampling(self.common.exponents)
                 self.p[rows] = block.lowered(self.p[rows], centers)
             except REFUSALS:
                 self._lower_part(rows, part, centers)
@@ -54,7 +53,7 @@ class DevicePassedOversampling(PassedOversampling):
         labels = np.empty(len(self.p), dtype=np.int32)
         for rows, part in self._parts():
             try:
-                block = _brought(part.x, part.w).oversampling(_exponents(self.common))
+                block = _brought(part.x, part.w).oversampling(self.common.exponents)
                 labels[rows] = block.nearest(centers)
             except REFUSALS:
                 labels[rows] = part.oversampling().nearest(centers)
@@ -66,7 +65,3 @@ def _brought(x: Any, w: np.ndarray | None) -> DeviceLloyd:
     import cupy as cp
 
     return DeviceLloyd(cp.asarray(x), None if w is None else cp.asarray(w))
-
-
-def _exponents(common: Common) -> tuple[int, int]:
-    return common.exponent, common.grid.weight_exponent

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MARKERS",
     "PALETTE",
+    "as_floats",
     "axes_for",
     "check_estimator",
     "check_labels",
@@ -83,6 +84,20 @@ def host_rows(x: Any, rows: np.ndarray | None) -> np.ndarray:
     return np.asarray(x)[rows]
 
 
+def as_floats(values: Any, name: str) -> np.ndarray:
+    """Return a float64 copy.
+
+    Raises
+    ------
+    TypeError
+        If it is not numbers.
+    """
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must hold numbers: {error}") from None
+
+
 def numbers(values: Any, name: str, rows: np.ndarray | None = None) -> np.ndarray:
     """Return what is drawn as float64; `rows` says which rows of `name` it is.
 
@@ -91,10 +106,7 @@ def numbers(values: Any, name: str, rows: np.ndarray | None = None) -> np.ndarra
     TypeError, ValueError
         If it is not numbers, or one of them has no place in a picture.
     """
-    try:
-        found = np.asarray(values).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must hold numbers: {error}") from None
+    found = as_floats(values, name)
     bad = np.argwhere(~np.isfinite(found))
     if len(bad):
         first, *rest = bad[0].tolist()

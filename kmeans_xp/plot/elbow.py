@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kmeans_xp.plot._common import PALETTE, axes_for, number_axis
+from kmeans_xp.plot._common import PALETTE, as_floats, axes_for, number_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ class ElbowDisplay:
         chosen: int | None = None,
     ) -> None:
         self.n_clusters = np.asarray(n_clusters, dtype=np.int64)
-        self.criteria = {name: _numbers(v, f"criteria[{name!r}]") for name, v in criteria.items()}
+        self.criteria = {name: as_floats(v, f"criteria[{name!r}]") for name, v in criteria.items()}
         self.chosen = chosen
         if not self.n_clusters.size or not self.criteria:
             raise ValueError("n_clusters and criteria must not be empty")
@@ -187,13 +187,6 @@ class ElbowDisplay:
         panel.plot(*point, "o", ms=12, mfc="none", mec="black", mew=1.6, label=label)
         if panel is self.ax_:
             panel.legend(frameon=False)
-
-
-def _numbers(values: Any, name: str) -> np.ndarray:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must hold numbers: {error}") from None
 
 
 def _size_and_inertia(result: Any) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import weakref
 
@@ -57,6 +58,32 @@ def test_work_waits_until_somebody_waits_for_it(cp):
     assert out.get().tolist() == [2] * 100
     stream.synchronize()
     assert out.get().tolist() == [5] * 100
+
+
+def test_a_collection_does_not_change_the_order_of_work(cp):
+    stream, order = cp.cuda.get_current_stream(), []
+
+    class Waiter:
+        """Garbage in a cycle, which waits for the stream when it goes."""
+
+        def __init__(self):
+            self.itself = self
+            weakref.finalize(self, stream.synchronize)
+
+    class Work:
+        def __init__(self, number):
+            self.number = number
+
+        def run(self):
+            Waiter()
+            _ = [[] for _ in range(10 * gc.get_threshold()[0])]
+            order.append(self.number)
+
+    for number in range(3):
+        stream._add(Work(number))
+    stream.synchronize()
+    assert order == [0, 1, 2]
+    assert gc.isenabled()
 
 
 def test_graphs_repeat_launches_and_keep_no_memory(cp):

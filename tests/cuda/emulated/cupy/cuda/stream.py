@@ -6,12 +6,39 @@ host, or another stream, reads rubbish or old numbers where a wait is missing.
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections import deque
 
 _current = threading.local()
 _streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+class _NoCollection:
+    """No garbage is collected while work is done.
+
+    A finalizer may wait for the stream, and would do what comes later before the work at hand.
+    """
+
+    def __init__(self):
+        self._depth, self._lock, self._enabled = 0, threading.Lock(), False
+
+    def __enter__(self):
+        with self._lock:
+            if self._depth == 0:
+                self._enabled = gc.isenabled()
+                gc.disable()
+            self._depth += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0 and self._enabled:
+                gc.enable()
+
+
+_no_collection = _NoCollection()
 
 
 class Stream:
@@ -45,7 +72,7 @@ class Stream:
 
     def _run(self, last):
         """Do the work until `last` is done; None: all there is now."""
-        with self._lock:
+        with self._lock, _no_collection:
             end = self._queue[-1] if last is None and self._queue else last
             while self._queue and end is not None:
                 work = self._queue.popleft()

@@ -352,6 +352,13 @@ def test_cut_off_and_foreign_files(tmp_path):
         (lambda: stream(3), TypeError, "source must be a path"),
         (lambda: stream(data(), block_rows=0), ValueError, "block_rows must be"),
         (lambda: stream(data(), block_rows=True), ValueError, "block_rows must be"),
+        (lambda: stream(data(), resident_bytes=-1), ValueError, "resident_bytes must be 'auto' or"),
+        (lambda: stream(data(), resident_bytes="all"), ValueError, "resident_bytes must be"),
+        (
+            lambda: stream(data(), resident_bytes=1e9),
+            ValueError,
+            "an integer >= 0, got 1000000000.0",
+        ),
         (lambda: stream(data()[:, 0]), ValueError, "two-dimensional"),
         (lambda: stream(data().astype(complex)), TypeError, "real numbers"),
         (lambda: stream(data(), columns=[9]), ValueError, "columns must be below 4"),

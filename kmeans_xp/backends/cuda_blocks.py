@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from kmeans_xp.backends.cuda_data import LONGEST, Grid, Rows, levels_for
 from kmeans_xp.backends.cuda_iteration import STATE, Iteration
 from kmeans_xp.backends.cuda_kernels import Kernel, Target, padded, plain_variant
+from kmeans_xp.backends.cuda_resident import Resident
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
 from kmeans_xp.backends.records import Frame
 from kmeans_xp.exact import grid as host
@@ -181,6 +182,7 @@ class BlockRows(Rows):
         self.spread, self.levels = spread, levels_for(spread)
         self._use_frame(facts)
         self._allocate_copies()
+        self._passing = self.hi, self.norms
         kernels = plain_variant(("prepare.cu",), X_BITS=self.bits)
         self._split_kernel = Kernel(kernels, "split_rows", target, threads=256)
         self._blocks = target.multiprocessors * 8
@@ -204,14 +206,26 @@ class BlockRows(Rows):
         self.centre = cp.asarray(np.ldexp(center, k))
         self.limit = math.ldexp(limit, k) * (1 + 1e-6)
 
-    def show(self, place: Place) -> None:
-        """Make the block at this place the rows."""
+    def show(self, place: Place, kept: tuple[Any, Any] | None = None) -> None:
+        """Make the block at this place the rows; their copies go where they are kept, if so."""
         self.X, self.weights, self.N = place.x, place.weights, place.n_rows
+        self.hi, self.norms = kept or self._passing
         self._split(self._split_kernel, self._blocks)
+
+    def show_kept(self, kept: tuple[Any, Any]) -> None:
+        """Make a block the rows of which there are no more than these copies."""
+        self.hi, self.norms = kept
+        self.N = len(self.norms)
 
 
 class BlockPasses:
     """Passes of the kernels over blocks, a block at a time.
+
+    Parameters
+    ----------
+    facts : Facts
+    resident_bytes : int or "auto"
+        What half-precision copies may take that stay on the device.
 
     Raises
     ------
@@ -221,7 +235,7 @@ class BlockPasses:
         If the memory of a block does not fit.
     """
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, resident_bytes: int | Literal["auto"] = 0) -> None:
         import cupy as cp
 
         self._facts, self._target = facts, Target.current()
@@ -230,6 +244,8 @@ class BlockPasses:
         self._labels = cp.empty(facts.n_rows, cp.int32)
         self._memory = cp.cuda.alloc_pinned_memory(LOG_SLOTS * STATE.itemsize)
         self._log = np.frombuffer(self._memory, STATE, LOG_SLOTS)
+        row_bytes = self._rows.D * facts.dtype.itemsize
+        self._resident = Resident(resident_bytes, self._rows.Dp, row_bytes)
         self._iteration: Iteration | None = None
         self._serial = self._since = 0
 
@@ -265,10 +281,11 @@ class BlockPasses:
         self._iteration.counts.fill(0)
         self._since = 0
 
-    def enqueue(self, place: Place, *, bounded: bool) -> None:
+    def enqueue(self, place: Place, *, bounded: bool, keep: int | None = None) -> None:
         """Assign the block at this place, and copy its labels to the pinned memory there.
 
-        With `bounded`, the bounds of its distances too.
+        With `bounded`, the bounds of its distances too. With `keep`, the number of a block that is
+        there in its whole, its half-precision copy stays on the device if there is room.
         """
         iteration = self._iteration
         assert iteration is not None
@@ -277,15 +294,37 @@ class BlockPasses:
             results = [(self._labels, place.host_labels)]
             if bounded:
                 results.append((self._bounds(iteration), self._host_bounds(place)))
-            self._rows.show(place)
+            kept = None if keep is None else self._resident.make(keep, place.n_rows)
+            self._rows.show(place, kept)
             iteration.enqueue(bounded=bounded)
-            for there, here in results:
-                size = here[: place.n_rows].nbytes
-                there.data.copy_to_host_async(here.ctypes.data, size, self._stream)
-            place.done.record(self._stream)
+            self._fetch(place, results)
         place.serial = self._serial
         self._serial += 1
         self._since += place.n_rows
+
+    def _fetch(self, place: Place, results: list[tuple[Any, np.ndarray]]) -> None:
+        """Copy what was found of a block to pinned memory."""
+        for there, here in results:
+            size = here[: place.n_rows].nbytes
+            there.data.copy_to_host_async(here.ctypes.data, size, self._stream)
+        place.done.record(self._stream)
+
+    def keeps(self, block: int) -> bool:
+        """Whether a copy of this block is on the device."""
+        return self._resident.get(block) is not None
+
+    def look(self, block: int, place: Place) -> None:
+        """Assign a block by its copy, after `begin`: −2 for rows whose label that does not prove.
+
+        The labels go to the pinned memory of the place.
+        """
+        iteration, kept = self._iteration, self._resident.get(block)
+        assert iteration is not None and kept is not None
+        with self._stream:
+            self._rows.show_kept(kept)
+            place.n_rows = self._rows.N
+            iteration.look()
+            self._fetch(place, [(self._labels, place.host_labels)])
 
     def _bounds(self, iteration: Iteration) -> Any:
         """Memory for the bounds of the largest block."""

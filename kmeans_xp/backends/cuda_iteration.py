@@ -180,6 +180,9 @@ class Iteration:
         self._segment_sums = Kernel(sums, "segment_sums", target, threads=256)
         if weighted:
             self._segment_weights = Kernel(sums, "segment_weights", target, threads=256)
+        if self.differences:
+            bounds = variants.bounds_variant(bits)
+            self._mark_open = Kernel(bounds, "mark_open", target, threads=256)
         means = variants.means_variant(bits, weighted, "slow-means" in testing)
         self._means = Kernel(means, "means", target, threads=256)
 
@@ -254,29 +257,36 @@ class Iteration:
 
     def label(self, *, bounded: bool = False) -> None:
         """Enqueue the labels alone."""
-        blocks, bins = -(-self.bins // 256), np.int32(self.bins)
-        self._begin(blocks, self.state, self.control, self.entries, bins, np.int32(bounded))
+        self._open(bounded)
         if bounded and not self.differences:
             assert self.bounds is not None
             self.bounds.look(self.centroids, self.labels, self.control, self.state)
         self.assign(bounded=bounded)
 
-    def assign(self, *, bounded: bool = False) -> None:
-        """Labels: tensor cores, recheck, float64, exact signs."""
-        certify, listed, bounds = self._certify, NULL, (NULL, NULL)
+    def _open(self, bounded: bool) -> None:
+        blocks, bins = -(-self.bins // 256), np.int32(self.bins)
+        self._begin(blocks, self.state, self.control, self.entries, bins, np.int32(bounded))
+
+    def look(self) -> None:
+        """Enqueue the certified pass alone: labels, −2 for rows that it leaves open."""
+        self._open(bounded=False)
+        self.certify()
+        blocks = min(self.target.multiprocessors, -(-self.rows.N // 256))
+        self._mark_open(blocks, self.open_rows, self.state, self.labels)
+
+    def certify(self, *, bounded: bool = False) -> None:
+        """Labels by tensor cores, which leave some rows open."""
+        certify, listed = self._certify, NULL
         if bounded:
             assert self.bounds is not None
             certify, listed = self._certify_bounded, self.bounds.list
-            bounds = self.bounds.values, self.bounds.passed
-        rows, K, N, Dp = self.rows, self.K, self.rows.N, self.rows.Dp
-        D, distance_scale = np.int32(rows.D), np.float64(rows.distance_scale)
-        first, second, sms = self.first, self.second, self.target.multiprocessors
+        rows, K, N, Dp, first = self.rows, self.K, self.rows.N, self.rows.Dp, self.first
         self._write_images(
             -(-self.places // 8),
             self.centroids,
             rows.centre,
             np.int32(K),
-            D,
+            np.int32(rows.D),
             np.int32(Dp),
             np.int32(self.places),
             np.float64(rows.scale),
@@ -287,7 +297,7 @@ class Iteration:
             self.state,
         )
         certify(
-            min(sms, -(-N // (first.warpgroups * 64))),
+            min(self.target.multiprocessors, -(-N // (first.warpgroups * 64))),
             rows.hi,
             self.image1,
             np.int32(N),
@@ -300,8 +310,22 @@ class Iteration:
             self.labels,
             self.open_rows,
             listed,
-            *bounds,
+            *self._bounds_of(bounded),
         )
+
+    def _bounds_of(self, bounded: bool) -> tuple[Any, Any]:
+        """What the kernels that write bounds are given."""
+        if not bounded:
+            return NULL, NULL
+        assert self.bounds is not None
+        return self.bounds.values, self.bounds.passed
+
+    def assign(self, *, bounded: bool = False) -> None:
+        """Labels: tensor cores, recheck, float64, exact signs."""
+        self.certify(bounded=bounded)
+        rows, K, N, Dp = self.rows, self.K, self.rows.N, self.rows.Dp
+        D, distance_scale = np.int32(rows.D), np.float64(rows.distance_scale)
+        second, sms = self.second, self.target.multiprocessors
         self._recheck(
             min(sms * second.blocks_per_sm, -(-N // (second.warpgroups * 64))),
             rows.hi,
@@ -316,7 +340,7 @@ class Iteration:
             self.open_rows,
             self.pairs,
             self.full_rows,
-            *bounds,
+            *self._bounds_of(bounded),
         )
         exact = (rows.X, self.centroids, D)
         blocks = min(2 * sms, -(-N // 8))

@@ -1,8 +1,9 @@
 """A stream whose blocks are assigned on a CUDA device: they are copied there ahead of their use.
 
 The host keeps what it keeps of a stream: labels, squares, pruning bounds, exact sums. Where bounds
-settle most rows of a block, the others alone are copied. Rare passes (relocation, sums of given
-labels) are made by the host as the blocks come by.
+settle most rows of a block, the others alone are copied. Where there is room, half-precision copies
+stay on the device, and settle rows likewise, before blocks are read. Rare passes (relocation, sums
+of given labels) are made by the host as the blocks come by.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class DeviceStreamBlocks(StreamBlocks):
                 common.frame,
             )
             try:
-                self._passes = BlockPasses(facts)
+                self._passes = BlockPasses(facts, stream.resident_bytes)
             except DeviceUnsupported as reason:
                 self.unsupported = reason
         self.device = None if self._passes is None else "cuda"
@@ -110,16 +111,18 @@ class DeviceStreamBlocks(StreamBlocks):
         if passes is not None and wanted:
             passes.begin(centroids)
         try:
-            for i, block in self.stream.each(wanted):
+            rows = self._unsettled(wanted)
+            self.stream.skip(list(rows))
+            for i, block in self.stream.each(list(rows)):
                 part = self._parts[i]
                 if passes is None:
                     place = self._sent(part, block)
                     counts += self._by_functions(part, place, centroids, centers, sums)
                     continue
-                rows = part.open_rows()
-                place = self._sent(part, block, rows, unlabelled=len(centroids))
-                passes.enqueue(place, bounded=part.bounds is not None)
-                queued.append((part, place, rows))
+                place = self._sent(part, block, rows[i], unlabelled=len(centroids))
+                keep = i if rows[i] is None and sums is not None else None
+                passes.enqueue(place, bounded=part.bounds is not None, keep=keep)
+                queued.append((part, place, rows[i]))
                 if len(queued) > 1:  # the device has the next block to go on with
                     counts += self._landed(*queued.popleft())
                 if passes.full and sums is not None:
@@ -131,6 +134,43 @@ class DeviceStreamBlocks(StreamBlocks):
         finally:
             self._copies.wait()
         return int(counts[0]), int(counts[1])
+
+    def _algorithm_of(self, block: int) -> str:
+        """Bounds are let be where a copy tells more: the host takes longer to look at them."""
+        kept = self._passes is not None and self._passes.keeps(block)
+        return "lloyd" if kept and self.algorithm == "auto" else self.algorithm
+
+    def _unsettled(self, wanted: list[int]) -> dict[int, np.ndarray | None]:
+        """Rows of wanted blocks, None for all, that neither bounds nor copies settle.
+
+        Blocks without such rows are left out.
+        """
+        if self._passes is None:
+            return dict.fromkeys(wanted)
+        found: dict[int, np.ndarray | None] = {}
+        queued = deque[tuple[int, Place]]()
+
+        def land(i: int, place: Place) -> None:
+            part = self._parts[i]
+            place.done.synchronize()
+            assert part.labels is not None
+            rows = part.open_rows(place.host_labels[: place.n_rows] != part.labels)
+            if rows is None or rows.size:
+                found[i] = rows
+            else:
+                part.labelled(0)
+
+        for i in wanted:
+            if not self._passes.keeps(i):
+                found[i] = self._parts[i].open_rows()
+                continue
+            queued.append((i, self._copies.next()))
+            self._passes.look(*queued[-1])
+            if len(queued) > 1:
+                land(*queued.popleft())
+        while queued:
+            land(*queued.popleft())
+        return dict(sorted(found.items()))
 
     def _sent(
         self,

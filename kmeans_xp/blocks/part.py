@@ -125,10 +125,18 @@ class Part:
         self._plan = drift, still
         return still is None or still.size > 0
 
-    def open_rows(self) -> np.ndarray | None:
-        """After `begin`, rows that bounds do not settle; None for all, or where most are open."""
+    def open_rows(self, unproven: np.ndarray | None = None) -> np.ndarray | None:
+        """After `begin`, rows that bounds do not settle; None for all, or where most are open.
+
+        Parameters
+        ----------
+        unproven : ndarray of bool, shape (n,), optional
+            Rows whose label is not known from elsewhere to stay; all by default.
+        """
         assert self._plan is not None
         still = self._plan[1]
+        if unproven is not None:
+            still = np.flatnonzero(unproven) if still is None else still[unproven[still]]
         return None if still is None or len(still) >= _MOST_ROWS * self.n_rows else still
 
     def relabel(

@@ -96,6 +96,7 @@ class StreamBlocks(RowBlocks):
     def relabel(self, centroids: np.ndarray, sums: ClusterSums | None) -> tuple[int, int]:
         """Label every row, bring the sums up to date; counts changed and rechecked rows."""
         centers, wanted = self._begin(centroids)
+        self.stream.skip(wanted)
         counts = np.zeros(2, dtype=np.int64)
 
         def visit(lo: int, part: Part) -> None:
@@ -109,11 +110,13 @@ class StreamBlocks(RowBlocks):
         centers = self._parts[0].prepare(centroids)
         wanted = []
         for i, part in enumerate(self._parts):
-            part.algorithm = self.algorithm
+            part.algorithm = self._algorithm_of(i)
             if part.begin(centroids, centers):
                 wanted.append(i)
-        self.stream.skip(wanted)
         return centers, wanted
+
+    def _algorithm_of(self, block: int) -> str:
+        return self.algorithm
 
     # ---- rows
 

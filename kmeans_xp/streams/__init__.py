@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Stream:
         Number of blocks.
     names : list of str or None
         Of the columns of a table in a file; None for other sources.
+    resident_bytes : int or "auto"
+        What half-precision copies of its blocks may take of a CUDA device.
     bytes_read, bytes_skipped : int
         What has been read so far, and what iterations could leave unread because no label in it
         could change.
@@ -51,8 +53,8 @@ class Stream:
 
     ndim = 2
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, resident_bytes: int | Literal["auto"] = "auto") -> None:
+        self._source, self.resident_bytes = source, resident_bytes
         self.names: list[str] | None = getattr(source, "names", None)
         self.bounds = source.bounds
         self.shape = (self.bounds[-1][1], source.n_features)
@@ -176,6 +178,7 @@ def stream(
     block_rows: int | str = "auto",
     columns: Sequence[int] | Sequence[str] | None = None,
     array: str | None = None,
+    resident_bytes: int | Literal["auto"] = "auto",
 ) -> Stream:
     """Open rows that need not fit in memory, for `kmeans` and `predict`.
 
@@ -193,6 +196,11 @@ def stream(
         Columns to use; names for Parquet and Arrow.
     array : str, optional
         Name of the array in a ``.npz``, ``.h5`` or ``.zarr`` with several.
+    resident_bytes : int or "auto", default "auto"
+        Bytes of a CUDA device (``device="cuda"``) that half-precision copies of blocks may take.
+        They stay there during a fit: of their blocks only those rows are read and copied again
+        whose label may change. "auto" is half of what is free there, where the copies are smaller
+        than the rows; 0 keeps none.
 
     Returns
     -------
@@ -220,15 +228,29 @@ def stream(
     if block_rows != "auto" and not (whole and int(block_rows) >= 1):
         raise ValueError(f"block_rows must be 'auto' or an integer >= 1, got {block_rows!r}")
     block_rows = block_rows if isinstance(block_rows, str) else int(block_rows)
+    room = _bytes_or_auto(resident_bytes)
+    return Stream(_source(source, block_rows, columns, array), room)
+
+
+def _bytes_or_auto(value: Any) -> int | Literal["auto"]:
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 0:
+        raise ValueError(f"resident_bytes must be 'auto' or an integer >= 0, got {value!r}")
+    return int(value)
+
+
+def _source(source: Any, block_rows: int | str, columns: Any, array: str | None) -> Source:
     if callable(source):
-        return Stream(Calls(source, columns))
+        return Calls(source, columns)
     if isinstance(source, str | os.PathLike):
         with damage_of(path := Path(source)):
-            return Stream(FromFile(path, _opened(path, block_rows, columns, array)))
+            return FromFile(path, _opened(path, block_rows, columns, array))
     if isinstance(source, np.memmap):
-        return Stream(mapped(source, block_rows, columns))
+        return mapped(source, block_rows, columns)
     if hasattr(source, "shape") and hasattr(source, "dtype"):
-        return Stream(Slices(source, block_rows, columns, store_of(source)))
+        return Slices(source, block_rows, columns, store_of(source))
     raise TypeError(
         "source must be a path, an array that reads slices of rows, or a function that gives "
         f"blocks, got {type(source).__name__}"

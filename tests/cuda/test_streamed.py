@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kmeans_xp import fingerprint, kmeans, predict, seeding, stream
-from kmeans_xp.backends import cuda_blocks
+from kmeans_xp.backends import cuda_blocks, cuda_resident
 from kmeans_xp.backends.cuda import DeviceLloyd
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
 from kmeans_xp.blocks import device_streamed
@@ -203,7 +203,7 @@ def test_starts_that_the_device_refuses_are_the_hosts(cp, monkeypatch, refusal):
 
 
 def test_where_no_kernels_serve(cp, monkeypatch):
-    def refuse(facts):
+    def refuse(*_):
         raise DeviceUnsupported("not this one")
 
     monkeypatch.setattr("kmeans_xp.blocks.device_streamed.BlockPasses", refuse)
@@ -258,6 +258,139 @@ def test_what_was_read_and_what_was_not_is_told(cp, capsys, algorithm):
     assert all(read + skipped == x.nbytes for read, skipped in seen)
     assert 0 < sum(skipped for _, skipped in seen) <= streamed.bytes_skipped
     assert f"Read {x.nbytes} bytes, left 0 unread." in capsys.readouterr().out
+
+
+# ---- half-precision copies that stay on the device
+
+
+def kept(x, size, room=1 << 20):
+    return stream(lambda: (x[i : i + size] for i in range(0, len(x), size)), resident_bytes=room)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Counts the blocks that are assigned by their copies."""
+    look, seen = cuda_blocks.BlockPasses.look, []
+
+    def counted(self, block, place):
+        seen.append(block)
+        look(self, block, place)
+
+    monkeypatch.setattr(cuda_blocks.BlockPasses, "look", counted)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+@pytest.mark.parametrize("weights", [None, "float32"])
+@pytest.mark.parametrize("algorithm", ["auto", "hamerly"])
+def test_copies_that_stay_settle_rows(cp, kernels, looks, dtype, weights, algorithm):
+    x, w = data(dtype), None if weights is None else (np.arange(900) % 4 * 0.3).astype(weights)
+    options = dict(random_state=0, init="random", n_init=2, tol=0.0, sample_weight=w)
+    whole = kmeans(x, K, **options)
+    found = kmeans(kept(x, 257), K, device="cuda", algorithm=algorithm, **options)
+    assert fingerprint(found) == fingerprint(whole)
+    assert set(looks) == {0, 1, 2, 3}
+    assert min(kernels) < 60
+
+
+def test_rows_that_copies_cannot_settle(cp, kernels, looks):
+    """Ties, equal rows and a row far beyond the others: float64 and exact signs decide them."""
+    rng = Random(3)
+    x = rng.integers(-2, 3, (600, 4)).astype(np.float32)
+    x[::7] = x[0]
+    x[11] *= np.float32(1e6)
+    options = dict(init=x[:40:5], tol=0.0, max_iter=8)
+    found = kmeans(kept(x, 150), 8, device="cuda", **options)
+    assert fingerprint(found) == fingerprint(kmeans(x, 8, **options))
+    assert looks
+
+
+def test_rows_left_open_must_be_marked(cp, monkeypatch):
+    """A mutation: labels of half precision would be taken for proven."""
+    found, make = [], cuda_blocks.Iteration._prepare_kernels
+
+    def careless(self, testing):
+        make(self, testing)
+        self._mark_open = lambda *_: None
+
+    for seed in (1, 21, 22):
+        x = Random(seed).bell((600, 2)).astype(np.float32)
+        x[:20] *= np.float32(1000)  # beyond the copy
+        options = dict(init=x[40:48], tol=0.0)
+        truth = fingerprint(kmeans(x, 8, **options))
+        assert fingerprint(kmeans(kept(x, 150), 8, device="cuda", **options)) == truth
+        with monkeypatch.context() as patch:
+            patch.setattr(cuda_blocks.Iteration, "_prepare_kernels", careless)
+            found.append(fingerprint(kmeans(kept(x, 150), 8, device="cuda", **options)) == truth)
+    assert not all(found)
+
+
+def test_only_as_many_copies_as_there_is_room_for(cp, looks, monkeypatch):
+    x = data()
+    for room in (0, 2 * 200 * 72, 2 * 200 * 72 + 100 * 72 - 1):  # 32 columns and 8 bytes a row
+        looks.clear()
+        found = kmeans(kept(x, 200, room), K, random_state=0, tol=0.0, device="cuda")
+        assert fingerprint(found) == fingerprint(kmeans(x, K, random_state=0, tol=0.0))
+        assert set(looks) == ({0, 1} if room else set())
+
+
+def test_room_is_half_of_what_is_free(cp, looks, monkeypatch):
+    x = Random(4).bell((400, 32)).astype(np.float64)
+    monkeypatch.setattr(cuda_resident, "free_bytes", lambda: 2 * 2 * 100 * 72)
+    both(x, 100, max_iter=4)
+    assert set(looks) == {0, 1}
+    looks.clear()
+    both(x[:, :5].astype(np.float32), 100, max_iter=4)  # copies would be larger than the rows
+    assert not looks
+
+
+def test_free_bytes_keep_to_the_limit_of_the_pool(cp):
+    pool = cp.get_default_memory_pool()
+    limit = pool.get_limit()
+    pool.set_limit(size=pool.used_bytes() + 12345)
+    try:
+        assert cuda_resident.free_bytes() <= 12345
+    finally:
+        pool.set_limit(size=limit)
+
+
+def test_a_device_that_is_full_keeps_no_copies(cp, looks, monkeypatch):
+    from cupy.cuda.memory import OutOfMemoryError
+
+    def refuse(self, block, n_rows, real=cuda_resident.Resident.make):
+        with monkeypatch.context() as patch:
+            patch.setattr(cp, "empty", full)
+            return real(self, block, n_rows)
+
+    def full(*_):
+        raise OutOfMemoryError(1, 1)
+
+    monkeypatch.setattr(cuda_resident.Resident, "make", refuse)
+    x = data()
+    found = kmeans(kept(x, 300), K, random_state=0, tol=0.0, device="cuda")
+    assert fingerprint(found) == fingerprint(kmeans(x, K, random_state=0, tol=0.0))
+    assert not looks
+
+
+def test_blocks_that_copies_settle_are_not_read(cp, looks):
+    rng = Random(2)
+    still = np.array([100, 0]) + rng.bell((600, 2))
+    x = np.vstack([still, 10 * rng.random((300, 2))])
+    init = np.vstack([[[100.0, 0.0]], 2 * rng.random((6, 2))])
+    streamed = stream(x, block_rows=150, resident_bytes=1 << 20)
+    found = kmeans(streamed, 7, init=init, tol=0.0, device="cuda", algorithm="lloyd")
+    assert fingerprint(found) == fingerprint(kmeans(x, 7, init=init, tol=0.0))
+    assert streamed.bytes_skipped >= 4 * 150 * 16 * (found.n_iter - 2)
+    assert len(looks) == 6 * (found.n_iter - 1)
+
+
+def test_labels_alone_keep_nothing(cp, looks):
+    x = data()
+    C = kmeans(x, K, random_state=0).centroids
+    streamed = kept(x, 300)
+    for _ in range(2):
+        assert np.array_equal(predict(streamed, C, device="cuda"), predict(x, C))
+    assert not looks
 
 
 def test_pinned_memory_is_taken_once(cp, monkeypatch):

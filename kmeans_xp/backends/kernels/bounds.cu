@@ -117,3 +117,9 @@ extern "C" __global__ void __launch_bounds__(512)
     __syncthreads();
   }
 }
+
+// Rows that the certified pass left open get a label that no row has.
+extern "C" __global__ void mark_open(const int* __restrict__ open_rows, const State* state, int* labels) {
+  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < state->n_open; i += gridDim.x * blockDim.x)
+    labels[open_rows[i]] = -2;
+}

@@ -278,7 +278,7 @@ def test_the_estimator(local, metric):
 @pytest.mark.parametrize("algorithm", ["lloyd", "hamerly"])
 def test_what_a_worker_keeps_is_a_cache(algorithm):
     x = data()
-    fit = Fit(MemoryBlocks(x, None, x.dtype, x).common, algorithm)
+    fit = Fit(MemoryBlocks(x, None, x.dtype, x).common, algorithm, 1000)
     first, second, third = (x[i : i + 6].copy() for i in (0, 50, 100))
     chunk = open_chunk(x[500:1500], None, x.dtype, EUCLIDEAN, x.dtype)
 

@@ -23,7 +23,15 @@ from kmeans_xp.backends.records import Frame
 from kmeans_xp.exact import grid as host
 from kmeans_xp.exact.sums import ClusterSums
 
-__all__ = ["BlockCopies", "BlockPasses", "DeviceUnsupported", "Facts", "Place"]
+__all__ = [
+    "BlockCopies",
+    "BlockPasses",
+    "CopiedPlace",
+    "DeviceUnsupported",
+    "Facts",
+    "Place",
+    "host_grid",
+]
 
 LOG_SLOTS = 8
 # Bits of a level of the device's sums, and how far its first unit is below the top of a column.
@@ -71,22 +79,79 @@ def lowest_bit(smallest: float, dtype: np.dtype[Any]) -> int:
     return max(math.frexp(smallest)[1] - bits, least)
 
 
+def sum_grids(facts: Facts) -> tuple[Grid, Grid | None]:
+    """Where the device's sums of values and of weights lie.
+
+    Raises
+    ------
+    DeviceUnsupported
+        If the numbers span more bits than the sums hold.
+    """
+    low = lowest_bit(facts.smallest, facts.dtype)
+    values, weights = Grid(facts.largest, np.full(len(facts.largest), low)), None
+    spread = values.spread
+    if facts.weight_range is not None:
+        assert facts.weight_dtype is not None
+        least, high = facts.weight_range
+        lowest = np.array([lowest_bit(least, facts.weight_dtype)])
+        weights = Grid(np.array([high]), lowest)
+        spread += weights.spread
+    levels_for(spread)
+    return values, weights
+
+
+def host_grid(facts: Facts, own: host.Grid) -> host.Grid:
+    """Levels of the host that lie where the device's are; `own` are those it would choose.
+
+    Raises
+    ------
+    DeviceUnsupported
+        As for `sum_grids`.
+    """
+    values, weights = sum_grids(facts)
+    first = LEVEL_BITS - FIRST_BITS
+    if weights is None:
+        tops, weight_top = values.top + first, 0
+    else:
+        tops, weight_top = values.top, int(weights.top[0]) + first
+    return host.Grid(tops, weight_top, LEVEL_BITS, own.rows, own.narrow, own.wide)
+
+
 class Place:
-    """Memory of one block on its way: pinned on the host, and on the device."""
+    """Where the passes find a block on the device, and memory for what they tell of it.
+
+    Attributes
+    ----------
+    x, weights : cupy.ndarray
+        The rows; their weights in float64, or None.
+    old : cupy.ndarray
+        Their labels before the pass; those after it come to `host_labels`.
+    """
+
+    x: Any = None
+    weights: Any = None
+
+    def __init__(self, n_rows: int) -> None:
+        import cupy as cp
+
+        self.n_rows, self.serial = 0, -1
+        self.host_labels, self.old = _pair((n_rows,), np.int32)
+        self.host_bounds: np.ndarray | None = None
+        self.done = cp.cuda.Event(block=False, disable_timing=True)  # the pass over the block is
+
+
+class CopiedPlace(Place):
+    """Likewise for a block on its way from the host: pinned memory there, and on the device."""
 
     def __init__(self, n_rows: int, n_features: int, dtype: Any, weighted: bool) -> None:
         import cupy as cp
 
-        self.n_rows, self.serial = 0, -1
+        super().__init__(n_rows)
         self.host_x, self.x = _pair((n_rows, n_features), dtype)
-        self.host_labels, self.old = _pair((n_rows,), np.int32)
-        self.host_bounds: np.ndarray | None = None
         self.host_weights: np.ndarray | None = None
-        self.weights: Any = None
         if weighted:
             self.host_weights, self.weights = _pair((n_rows,), np.float64)
-        # the copy to the device is over; the pass over the block is
-        self.copied, self.done = (cp.cuda.Event(block=False, disable_timing=True) for _ in "12")
+        self.copied = cp.cuda.Event(block=False, disable_timing=True)  # the copy is over
 
 
 def _pinned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -123,11 +188,11 @@ class BlockCopies:
 
         self.stream = cp.cuda.get_current_stream()
         self._copying = cp.cuda.Stream(non_blocking=True)
-        self._places = [Place(n_rows, n_features, dtype, weighted) for _ in range(2)]
+        self._places = [CopiedPlace(n_rows, n_features, dtype, weighted) for _ in range(2)]
         self._sent = 0
         self.stream.synchronize()  # the memory may have had a use before, on this stream
 
-    def next(self) -> Place:
+    def next(self) -> CopiedPlace:
         """Return the place of the next block, once the one before it there is done."""
         place = self._places[self._sent % len(self._places)]
         self._sent += 1
@@ -135,7 +200,7 @@ class BlockCopies:
         place.done.synchronize()
         return place
 
-    def send(self, place: Place, n_rows: int, *, labels: bool) -> None:
+    def send(self, place: CopiedPlace, n_rows: int, *, labels: bool) -> None:
         """Copy what the pinned memory holds; work queued from now on waits for it."""
         place.n_rows = n_rows
         pairs: list[tuple[Any, Any]] = [(place.host_x, place.x)]
@@ -168,15 +233,11 @@ class BlockRows(Rows):
         self._check_shape()
         self.bits, self.Dp = facts.dtype.itemsize * 8, padded(self.D)
         self._claim(None)
-        self._set_grid(
-            Grid(facts.largest, np.full(self.D, lowest_bit(facts.smallest, facts.dtype)))
-        )
+        grid, weight_grid = sum_grids(facts)
+        self._set_grid(grid)
         spread = self.grid.spread
-        if facts.weight_range is not None:
-            assert facts.weight_dtype is not None
-            low, high = facts.weight_range
-            lowest = np.array([lowest_bit(low, facts.weight_dtype)])
-            self.weight_grid = Grid(np.array([high]), lowest)
+        if weight_grid is not None:
+            self.weight_grid = weight_grid
             self.weight_levels = levels_for(self.weight_grid.spread)
             spread += self.weight_grid.spread
         self.spread, self.levels = spread, levels_for(spread)
@@ -249,16 +310,6 @@ class BlockPasses:
         self._iteration: Iteration | None = None
         self._serial = self._since = 0
 
-    def grid(self, own: host.Grid) -> host.Grid:
-        """Levels of the host that lie where the device's are; `own` are those it would choose."""
-        rows = self._rows
-        first = LEVEL_BITS - FIRST_BITS
-        if self._facts.weight_range is None:
-            tops, weight_top = rows.grid.top + first, 0
-        else:
-            tops, weight_top = rows.grid.top, int(rows.weight_grid.top[0]) + first
-        return host.Grid(tops, weight_top, LEVEL_BITS, own.rows, own.narrow, own.wide)
-
     def begin(self, centroids: np.ndarray) -> None:
         """Begin a pass from these centroids."""
         import cupy as cp
@@ -301,6 +352,11 @@ class BlockPasses:
         place.serial = self._serial
         self._serial += 1
         self._since += place.n_rows
+
+    def bring_labels(self, place: Place) -> None:
+        """Copy the labels in its pinned memory to the device, in turn with the passes."""
+        size = place.host_labels[: place.n_rows].nbytes
+        place.old.data.copy_from_host_async(place.host_labels.ctypes.data, size, self._stream)
 
     def _fetch(self, place: Place, results: list[tuple[Any, np.ndarray]]) -> None:
         """Copy what was found of a block to pinned memory."""
@@ -362,7 +418,7 @@ class BlockPasses:
         return self._since >= MOST_ROWS
 
     def add_to(self, sums: ClusterSums) -> None:
-        """Add what the blocks since the last call have changed, to sums on `grid`."""
+        """Add what the blocks since the last call have changed, to sums on `host_grid`."""
         iteration = self._iteration
         assert iteration is not None
         K = iteration.K

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from kmeans_xp.backends import Backend, backend_for
 from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.backends.threads import one_thread
 from kmeans_xp.blocks.common import Common, Far
+from kmeans_xp.blocks.device_chunk import DevicePart, Shared
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.oversampling import HostOversampling
 from kmeans_xp.blocks.part import Part
@@ -53,10 +54,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Fit:
-    """What is decided once and sent to every worker."""
+    """What is decided once and sent to every worker.
+
+    Attributes
+    ----------
+    common : Common
+    algorithm : str
+    largest : int
+        Rows of the largest chunk.
+    shared : Shared
+        What chunks on a CUDA device share there; it is not sent.
+    """
 
     common: Common
     algorithm: str
+    largest: int
+    shared: Shared = field(default_factory=Shared, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,14 @@ class Chunk:
         """The rows as part of the whole, by one thread: tasks are the threads."""
         if self._part is None:
             whole = fit.common.n_rows * fit.common.n_features
-            self._part = Part(fit.common, _backend(self.x, whole), self.n_rows, self.w, self.x)
+            backend, device = _backend(self.x, whole), None
+            if is_cupy_array(self.x):
+                device = fit.shared.passes(fit.common, fit.largest, self.x)
+            if device is None:
+                self._part = Part(fit.common, backend, self.n_rows, self.w, self.x)
+            else:
+                own = (self.w, self.x, device, fit.shared.lock)
+                self._part = DevicePart(fit.common, backend, *own)
             self._part.algorithm = fit.algorithm
         return self._part
 

@@ -53,6 +53,8 @@ class Common:
         Where the fast pass looks at the data from.
     sum_rows : int
         At most so many rows go into one float64 partial sum.
+    levels : Grid or None
+        Levels of the sums over clusters where a device sets them; else those of `grid`.
     """
 
     n_rows: int
@@ -62,6 +64,7 @@ class Common:
     survey: Survey
     frame: Frame
     sum_rows: int
+    levels: Grid | None = None
 
     @property
     def n_features(self) -> int:
@@ -104,7 +107,8 @@ class Common:
 
     def cluster_sums(self, n_clusters: int) -> ClusterSums:
         """Sums of no rows yet: those of parts merge, as they are cut on the same grid."""
-        return ClusterSums(n_clusters, self.grid, self.weighted)
+        grid = self.grid if self.levels is None else self.levels
+        return ClusterSums(n_clusters, grid, self.weighted)
 
     def column_sums(self) -> ClusterSums:
         """Unweighted sums of no rows yet, of one cluster."""

@@ -6,6 +6,7 @@ tree. `chunk` says what a worker does, `dask_tasks` how the scheduler is asked.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import uuid
 from collections.abc import Iterator
@@ -15,16 +16,19 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from array_api_compat import is_cupy_array
 from dask.delayed import Delayed, delayed
 
 from kmeans_xp.assignment import choose_frame
 from kmeans_xp.backends.cpu import NumpyBackend
+from kmeans_xp.backends.cuda_blocks import DeviceUnsupported
 from kmeans_xp.blocks import chunk as tasks
 from kmeans_xp.blocks.base import Oversampling, Potential, Step
 from kmeans_xp.blocks.chunk import Delta, Fit, Look
 from kmeans_xp.blocks.common import Common, Far, rows_a_sum
 from kmeans_xp.blocks.dask_oversampling import DaskOversampling
 from kmeans_xp.blocks.dask_tasks import Chunks, hold, process, tree
+from kmeans_xp.blocks.device_chunk import on_levels
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.blocks.rows import RowBlocks
 from kmeans_xp.blocks.survey import RefusedRowError, Survey, weight_range
@@ -84,6 +88,9 @@ class DaskBlocks(RowBlocks):
         weight_dtype = None if w is None else w.dtype
         sum_rows = rows_a_sum(backend, n_features)
         common = Common(n_rows, dtype, weight_dtype, metric, seen, frame, sum_rows)
+        if is_cupy_array(x._meta) and x.dtype.kind == "f" and not metric.spherical:
+            with contextlib.suppress(DeviceUnsupported):  # CuPy's own functions do without
+                common = on_levels(common, max(self._sizes), x.dtype)
         self._meta = x._meta
         self._fit: Delayed | None = None
         self._sent: list[tuple[np.ndarray, Delayed]] = []
@@ -143,7 +150,7 @@ class DaskBlocks(RowBlocks):
     def plan(self) -> Delayed:
         """What was decided once, on its way to the workers."""
         if self._fit is None:
-            self._fit = hold(Fit, self.common, self.algorithm)
+            self._fit = hold(Fit, self.common, self.algorithm, max(self._sizes))
         return self._fit
 
     def combine(self, function: Any, merge: Any, *shared: Any, own: Any = None) -> Any:

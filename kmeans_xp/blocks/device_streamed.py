@@ -15,8 +15,15 @@ import numpy as np
 
 from kmeans_xp.assignment import Centers
 from kmeans_xp.backends import Backend, forced_generic
-from kmeans_xp.backends.cuda_blocks import BlockCopies, BlockPasses, DeviceUnsupported, Facts, Place
+from kmeans_xp.backends.cuda_blocks import (
+    BlockCopies,
+    BlockPasses,
+    CopiedPlace,
+    DeviceUnsupported,
+    Place,
+)
 from kmeans_xp.blocks.base import Oversampling, Potential
+from kmeans_xp.blocks.device_chunk import copy_labels, copy_rows, facts_of, on_levels
 from kmeans_xp.blocks.device_passes import (
     DevicePassedOversampling,
     gathered_oversampling,
@@ -28,12 +35,7 @@ from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.sums import ClusterSums
 from kmeans_xp.streams import Stream
 
-__all__ = ["DeviceStreamBlocks", "copy_rows"]
-
-# Values that a thread copies at a time.
-_COPIED = 1 << 20
-# Labels likewise: few enough to stay in the cache.
-_LABELS = 1 << 18
+__all__ = ["DeviceStreamBlocks"]
 
 
 class DeviceStreamBlocks(StreamBlocks):
@@ -65,18 +67,9 @@ class DeviceStreamBlocks(StreamBlocks):
         self.unsupported: DeviceUnsupported | None = None
         self._passes: BlockPasses | None = None
         if not metric.spherical and not forced_generic():  # they know the Euclidean metric alone
-            seen = common.survey
-            facts = Facts(
-                n_rows,
-                there,
-                seen.largest,
-                seen.smallest,
-                common.weight_dtype,
-                seen.weight_range,
-                common.frame,
-            )
             try:
-                self._passes = BlockPasses(facts, stream.resident_bytes)
+                self._passes = BlockPasses(facts_of(common, n_rows, there), stream.resident_bytes)
+                self.common = on_levels(common, n_rows, there)
             except DeviceUnsupported as reason:
                 self.unsupported = reason
         self.device = None if self._passes is None else "cuda"
@@ -96,12 +89,6 @@ class DeviceStreamBlocks(StreamBlocks):
         if rows is None:
             return DevicePassedOversampling(self)
         return gathered_oversampling(self, rows)
-
-    def new_sums(self, n_clusters: int) -> ClusterSums:
-        """Sums of no rows yet, on the levels of the device's."""
-        if self._passes is None:
-            return super().new_sums(n_clusters)
-        return ClusterSums(n_clusters, self._passes.grid(self.common.grid), self.common.weighted)
 
     def relabel(self, centroids: np.ndarray, sums: ClusterSums | None) -> tuple[int, int]:
         """Label every row, bring the sums up to date; counts changed and rechecked rows."""
@@ -178,7 +165,7 @@ class DeviceStreamBlocks(StreamBlocks):
         block: np.ndarray,
         rows: np.ndarray | None = None,
         unlabelled: int | None = None,
-    ) -> Place:
+    ) -> CopiedPlace:
         """Put a block, or some of its rows, into pinned memory and on its way.
 
         `unlabelled` is the label of rows in no cluster; without it no labels are sent.
@@ -218,7 +205,7 @@ class DeviceStreamBlocks(StreamBlocks):
     def _by_functions(
         self,
         part: Part,
-        place: Place,
+        place: CopiedPlace,
         centroids: np.ndarray,
         centers: Centers,
         sums: ClusterSums | None,
@@ -230,29 +217,3 @@ class DeviceStreamBlocks(StreamBlocks):
         finally:
             part.x, part.backend = None, self.backend
             place.done.record(self._copies.stream)
-
-
-def copy_rows(
-    backend: Backend, x: np.ndarray, out: np.ndarray, rows: np.ndarray | None = None
-) -> None:
-    """Copy rows into pinned memory or out of it, by all threads: one is slower than the bus."""
-    n_rows, step = len(x) if rows is None else len(rows), max(1, _COPIED // x.shape[1])
-
-    def some(lo: int) -> None:
-        part = slice(lo, min(lo + step, n_rows))
-        np.copyto(out[part], x[part] if rows is None else x[rows[part]], casting="unsafe")
-
-    backend.map(some, range(0, n_rows, step))
-
-
-def copy_labels(backend: Backend, labels: np.ndarray, out: np.ndarray, unlabelled: int) -> None:
-    """Copy labels likewise, with `unlabelled` for rows in no cluster."""
-
-    def some(lo: int) -> None:
-        known = labels[lo : lo + _LABELS]
-        place = out[lo : lo + len(known)]
-        np.copyto(place, known)
-        if known.min() < 0:  # before the first pass
-            np.copyto(place, unlabelled, where=known < 0)
-
-    backend.map(some, range(0, len(labels), _LABELS))

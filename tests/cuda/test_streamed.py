@@ -11,7 +11,7 @@ from kmeans_xp import fingerprint, kmeans, predict, seeding, stream
 from kmeans_xp.backends import cuda_blocks, cuda_resident
 from kmeans_xp.backends.cuda import DeviceLloyd
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
-from kmeans_xp.blocks import device_streamed
+from kmeans_xp.blocks import device_chunk
 from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.prediction import inertia
@@ -151,7 +151,7 @@ def test_levels_are_carried():
 
 def test_copies_made_in_pieces(cp, monkeypatch):
     for name in ("_COPIED", "_LABELS"):
-        monkeypatch.setattr(device_streamed, name, 64)
+        monkeypatch.setattr(device_chunk, name, 64)
     both(data(), 257, sample_weight=(np.arange(900) % 4).astype(np.float32), max_iter=3)
 
 

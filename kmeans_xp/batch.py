@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy, to_numpy
+from kmeans_xp.backends.cuda_whole import Found
 from kmeans_xp.backends.threads import map_alone
+from kmeans_xp.blocks.device_tiny import DeviceSolver, device_solver
 from kmeans_xp.blocks.tiny import TinySolver, tiny_solver
 from kmeans_xp.exceptions import ConvergenceWarning, convergence_category
 from kmeans_xp.problems import Problems, check_init, check_numbers_of_clusters
@@ -49,6 +53,7 @@ def kmeans_batch(
     random_state: Any,
     single: Single,
     tiny: bool,
+    device: str | None,
     threads: bool,
     on_done: Callable[[int], None],
 ) -> BatchResult:
@@ -65,6 +70,8 @@ def kmeans_batch(
         Fits one problem.
     tiny : bool
         Whether compiled kernels may fit tiny problems.
+    device : str or None
+        As for `kmeans`.
     threads : bool
         Whether several problems may be fitted at a time, where their rows are in host memory.
     on_done : callable
@@ -75,14 +82,20 @@ def kmeans_batch(
     named = isinstance(init, str) or callable(init)
     given = init if named else check_init(init, clusters, problems)
     settings = _Settings(given, n_init, max_iter, tol)
-    out = _Out(problems, clusters)
     seeds = None if not named else batch_seeds(random_state, len(problems))
     compiled = not named or (isinstance(init, str) and init in ("k-means++", "random"))
-    solver = tiny_solver(problems.x) if tiny and compiled else None
+    solver = tiny_solver(problems.x) if tiny and compiled and device is None else None
     left = np.arange(len(problems))
+    there = device_solver(problems.x, device) if tiny and compiled and solver is None else None
+    found = None if there is None else _fit_on_device(there, problems, clusters, settings, seeds)
+    if there is not None and found is not None:
+        out = _Out(problems, clusters, found, there.on_caller)
+        left = np.flatnonzero(found.n_iter < 0)
+    else:
+        out = _Out(problems, clusters)
     if solver is not None:
         left = _fit_tiny(solver, problems, clusters, settings, seeds, out)
-        on_done(len(problems) - len(left))
+    on_done(len(problems) - len(left))
 
     def fit(b: int) -> None:
         k = int(clusters[b])
@@ -109,19 +122,40 @@ def _each(
 
 
 class _Out:
-    """The results, filled problem by problem."""
+    """The results, filled problem by problem.
 
-    def __init__(self, problems: Problems, clusters: np.ndarray) -> None:
+    What a device has found is where it begins: labels and centroids stay there until the end, when
+    `on_caller` brings them to the caller.
+    """
+
+    def __init__(
+        self,
+        problems: Problems,
+        clusters: np.ndarray,
+        found: Found | None = None,
+        on_caller: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.problems, self.clusters = problems, clusters
-        count, most = len(problems), int(clusters.max())
-        dtype = centroid_dtype(problems.like)
-        self.labels = np.full(tuple(problems.x.shape[:-1]), -1, dtype=np.int32)
-        self.centroids = np.zeros((count, most, problems.n_features), dtype=dtype)
-        self.inertia, self.n_iter = np.zeros(count), np.zeros(count, dtype=np.int64)
-        self.converged = np.zeros(count, dtype=bool)
-        self.used = np.zeros(count, dtype=np.int64)
+        self.on_caller = on_caller or functools.partial(from_numpy, like=problems.like)
+        if found is None:
+            found = self._none(problems, int(clusters.max()))
+        self.labels, self.centroids = found.labels, found.centroids
+        self.inertia, self.n_iter = found.inertia, found.n_iter
+        self.converged, self.used = found.converged, found.used
 
-    def labels_of(self, b: int) -> np.ndarray:
+    @staticmethod
+    def _none(problems: Problems, most: int) -> Found:
+        count, dtype = len(problems), centroid_dtype(problems.like)
+        return Found(
+            np.full(tuple(problems.x.shape[:-1]), -1, dtype=np.int32),
+            np.zeros((count, most, problems.n_features), dtype=dtype),
+            np.zeros(count),
+            np.zeros(count, dtype=np.int64),
+            np.zeros(count, dtype=bool),
+            np.zeros(count, dtype=np.int64),
+        )
+
+    def labels_of(self, b: int) -> Any:
         """Labels of one problem, a view."""
         lo, n = int(self.problems.first[b]), int(self.problems.sizes[b])
         return self.labels[b, :n] if self.problems.padded else self.labels[lo : lo + n]
@@ -133,21 +167,22 @@ class _Out:
     def put(self, b: int, found: KMeansResult) -> None:
         """Take the outcome of one problem."""
         labels = to_numpy(found.labels)
-        self.labels_of(b)[:] = labels
+        self.labels_of(b)[:] = from_numpy(labels, self.labels)
         self.used[b] = np.count_nonzero(np.bincount(labels))
-        self.centroids[b, : self.clusters[b]] = to_numpy(found.centroids)
+        centroids = from_numpy(to_numpy(found.centroids), self.centroids)
+        self.centroids[b, : int(self.clusters[b])] = centroids
         self.inertia[b], self.n_iter[b] = found.inertia, found.n_iter
         self.converged[b] = found.converged
 
     def result(self) -> BatchResult:
         """All of them, in the namespace of the data."""
-        like = self.problems.like
         unused = np.arange(self.centroids.shape[1]) >= self.clusters[:, None]
         if unused.any():  # copies of the first lose every tie against it: `predict` needs no mask
-            self.centroids = np.where(unused[:, :, None], self.centroids[:, :1], self.centroids)
+            xp, c = array_namespace(self.centroids), self.centroids
+            self.centroids = xp.where(from_numpy(unused[:, :, None], c), c[:, :1], c)
         return BatchResult(
-            from_numpy(self.labels, like),
-            from_numpy(self.centroids, like),
+            self.on_caller(self.labels),
+            self.on_caller(self.centroids),
             self.inertia,
             self.n_iter,
             self.converged,
@@ -207,6 +242,28 @@ def _fit_tiny(
     return np.flatnonzero(~tiny)
 
 
+def _fit_on_device(
+    solver: DeviceSolver, problems: Problems, clusters: np.ndarray, settings: _Settings, seeds: Any
+) -> Found | None:
+    """Fit the tiny problems on a CUDA device; None where there are none."""
+    count = len(problems)
+    tiny = solver.suits(problems.sizes, clusters, problems.w is not None)
+    if not tiny.any():
+        return None
+    return solver.fit(
+        problems.w,
+        problems.begins(0, count),
+        problems.sizes,
+        clusters,
+        np.flatnonzero(tiny),
+        settings.init,
+        None if seeds is None else seeds.states(np.arange(count)),
+        settings.n_init,
+        settings.max_iter,
+        settings.tol,
+    )
+
+
 def _warn_if_few(used: np.ndarray, clusters: np.ndarray) -> None:
     """Warn once if problems ended with fewer clusters than were asked for."""
     few = np.flatnonzero(used < clusters)
@@ -226,6 +283,7 @@ def predict_batch(
     single: Callable[[Any, Any], Any],
     *,
     tiny: bool,
+    device: str | None,
     threads: bool,
 ) -> Any:
     """Labels of every problem's rows by its own centroids; -1 for padding.
@@ -238,17 +296,21 @@ def predict_batch(
         Labels one problem: (rows, centroids).
     tiny : bool
         Whether compiled kernels may be used.
-    threads : bool
+    device, threads
         As for `kmeans_batch`.
     """
     shape = tuple(np.shape(centroids))
     n_clusters = shape[-2] if len(shape) in (2, 3) else 1
     clusters = np.full(len(problems), n_clusters)
     given = check_init(centroids, clusters, problems, "centroids")
+    there = device_solver(problems.x, device) if tiny else None
+    found = None if there is None else _label_on_device(there, problems, given)
     given = np.broadcast_to(given, (len(problems), *given.shape[1:]))
-    labels = np.full(tuple(problems.x.shape[:-1]), -1, dtype=np.int32)
-    suits = np.zeros(len(problems), dtype=bool)
-    solver = tiny_solver(problems.x) if tiny else None
+    labels: Any = None if found is None else found.labels
+    if found is None:
+        labels = np.full(tuple(problems.x.shape[:-1]), -1, dtype=np.int32)
+    suits = np.zeros(len(problems), dtype=bool) if found is None else found.n_iter >= 0
+    solver = tiny_solver(problems.x) if tiny and device is None else None
     if solver is not None:
         suits = solver.suits(problems.sizes, problems.n_features)
         for lo, hi in problems.chunks(_ENTRIES):
@@ -264,9 +326,22 @@ def predict_batch(
     out = Problems(labels[..., None], None, problems.first, problems.sizes)
 
     def label(b: int) -> None:
-        out.rows(b)[:, 0] = to_numpy(single(problems.rows(b), given[b]))
+        found = to_numpy(single(problems.rows(b), given[b]))
+        out.rows(b)[:, 0] = from_numpy(found, labels)
 
     threads = threads and isinstance(problems.x, np.ndarray)
     for _ in _each(label, np.flatnonzero(~suits), problems, threads):
         pass
-    return from_numpy(labels, problems.like)
+    if there is None or found is None:
+        return from_numpy(labels, problems.like)
+    return there.on_caller(labels)
+
+
+def _label_on_device(
+    solver: DeviceSolver, problems: Problems, centroids: np.ndarray
+) -> Found | None:
+    """Label the rows of the tiny problems on a CUDA device; None where there are none."""
+    clusters = np.full(len(problems), centroids.shape[1])
+    settings = _Settings(centroids, 1, 0, 0.0)
+    unweighted = replace(problems, w=None)
+    return _fit_on_device(solver, unweighted, clusters, settings, None)

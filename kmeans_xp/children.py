@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Children"]
+__all__ = ["Children", "split_state"]
 
 # Of the hashes of SeedSequence.
 _INIT_A, _MULT_A, _INIT_B, _MULT_B = 0x43B0D7E5, 0x931E8875, 0x8B51F9DD, 0x58F38DED
@@ -62,15 +62,34 @@ class Children(Sequence[Any]):
         ndarray of uint64, shape (n, n_words)
             Row i is ``PCG64(self[which[i]]).random_raw(n_words)``.
         """
-        out = np.empty((len(which), n_words), dtype=np.uint64)
+        states, out = self.states(which), np.empty((len(which), n_words), dtype=np.uint64)
+        for lo in range(0, len(which), _TOGETHER):
+            _fill(list(states[lo : lo + _TOGETHER].T), out[lo : lo + _TOGETHER])
+        return out
+
+    def states(self, which: np.ndarray) -> np.ndarray:
+        """Where the streams of some children begin.
+
+        Parameters
+        ----------
+        which : ndarray of int, shape (n,)
+            Below 2**32.
+
+        Returns
+        -------
+        ndarray of uint64, shape (n, 4)
+            State and increment of PCG64 before the first word, each the high 64 bits first.
+        """
+        out = np.empty((len(which), 4), dtype=np.uint64)
         used = self._words_before()
         if used is None:
             for row, child in zip(out, which, strict=True):
-                row[:] = np.random.PCG64(self[child]).random_raw(n_words)
+                row[:] = split_state(np.random.PCG64(self[child]).state)
             return out
         for lo in range(0, len(which), _TOGETHER):
             keys = which[lo : lo + _TOGETHER].astype(np.uint32)
-            _fill(_states(_pools(self._root, keys, used)), out[lo : lo + _TOGETHER])
+            begun = _begun(_seeds(_pools(self._root, keys, used)))
+            out[lo : lo + _TOGETHER] = np.stack(begun, axis=1)
         return out
 
     def _words_before(self) -> int | None:
@@ -80,6 +99,12 @@ class Children(Sequence[Any]):
         if entropy is None or key is None:
             return None
         return max(entropy, self._root.pool_size) + key
+
+
+def split_state(state: Any) -> list[int]:
+    """State and increment of a PCG64, from its `state`, each the high 64 bits first."""
+    numbers = state["state"]["state"], state["state"]["inc"]
+    return [part for number in numbers for part in divmod(number, 1 << 64)]
 
 
 def _count_words(value: Any) -> int | None:
@@ -118,7 +143,7 @@ def _pools(root: np.random.SeedSequence, keys: np.ndarray, used: int) -> list[np
     return pools
 
 
-def _states(pools: list[np.ndarray]) -> list[np.ndarray]:
+def _seeds(pools: list[np.ndarray]) -> list[np.ndarray]:
     """Four 64-bit words of each child, those that seed PCG64."""
     factors = _factors(_INIT_B, _MULT_B)
     halves = [
@@ -128,12 +153,17 @@ def _states(pools: list[np.ndarray]) -> list[np.ndarray]:
     return [low | high << _HALF for low, high in zip(halves[::2], halves[1::2], strict=True)]
 
 
-def _fill(states: list[np.ndarray], out: np.ndarray) -> None:
-    """Put the first words of the streams into `out`, one stream a row."""
-    high, low, more_high, more_low = states
+def _begun(seeds: list[np.ndarray]) -> list[np.ndarray]:
+    """States and increments before the first word, for seeds of four words."""
+    high, low, more_high, more_low = seeds
     step = more_high << _ONE | more_low >> np.uint64(63), more_low << _ONE | _ONE
     high, low = _added(*step, high, low)  # the state 0 after a step, and the seed
-    high, low = _stepped(high, low, *step)
+    return [*_stepped(high, low, *step), *step]
+
+
+def _fill(states: list[np.ndarray], out: np.ndarray) -> None:
+    """Put the next words of the streams into `out`, one stream a row."""
+    high, low, *step = states
     for i in range(out.shape[1]):
         high, low = _stepped(high, low, *step)
         mixed, turn = high ^ low, high >> np.uint64(58)

@@ -212,7 +212,7 @@ def _kmeans_batch(
         check_init_size(init_size, int(np.max(np.asarray(n_clusters))))
     spherical, verbose = settings.measure.spherical, watchers.verbose
     problems = open_problems(X, lengths, offsets, sample_weight, directions=spherical)
-    plain = settings.device is None and init_size == "auto" and not verbose
+    plain = init_size == "auto" and not verbose
     numbers = count()
 
     def single(rows: Any, k: int, first: Any, w: Any, seed: Any) -> KMeansResult:
@@ -233,6 +233,7 @@ def _kmeans_batch(
             random_state=settings.random_state,
             single=single,
             tiny=plain and not spherical,
+            device=settings.device,
             threads=settings.device is None and not verbose,
             on_done=on_done,
         )

@@ -73,7 +73,8 @@ def predict(
             problems,
             centroids,
             lambda rows, c: predict(rows, c, metric=metric, device=device),
-            tiny=device is None and not spherical,
+            tiny=not spherical,
+            device=device,
             threads=device is None,
         )
     x, given, measure = _checked(X, centroids, metric)

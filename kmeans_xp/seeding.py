@@ -17,7 +17,7 @@ import numpy as np
 
 from kmeans_xp.blocks.base import Blocks, Potential
 from kmeans_xp.blocks.open import open_blocks
-from kmeans_xp.children import Children
+from kmeans_xp.children import Children, split_state
 from kmeans_xp.exact.potentials import integer_weights, weight_scale
 from kmeans_xp.oversampling import draw_candidates, draws_a_round
 from kmeans_xp.validation import check_random_state
@@ -77,6 +77,10 @@ class Words:
     @state.setter
     def state(self, value: Any) -> None:
         self._source.state = value
+
+    def begun(self) -> np.ndarray:
+        """Return state and increment before the next word, as `Children.states` does: (4,)."""
+        return np.array(split_state(self.state), dtype=np.uint64)
 
     def words(self, count: int) -> np.ndarray:
         """Return the next `count` words as uint64."""

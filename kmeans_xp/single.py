@@ -11,6 +11,7 @@ import numpy as np
 from kmeans_xp.backends.convert import centroid_dtype, from_numpy
 from kmeans_xp.backends.devices import on_cuda_device
 from kmeans_xp.blocks.base import Blocks
+from kmeans_xp.blocks.device_tiny import device_solver
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.blocks.tiny import solver_for_one
 from kmeans_xp.checkpoint import Best, Keeper, described, open_keeper
@@ -98,19 +99,53 @@ def _fit_tiny(
     """
     known = start.given is not None or start.name in ("k-means++", "random")
     plain = known and start.init_size == "auto" and not start.metric.spherical
-    here = settings.device is None and settings.algorithm == "auto"
-    solver = solver_for_one(x, start.n_clusters) if plain and here else None
-    if solver is None:
+    if not plain or settings.algorithm != "auto":
         return None
+    on_host = solver_for_one(x, start.n_clusters) if settings.device is None else None
+    if on_host is None:
+        return _fit_on_device(x, w, start, words, settings)
     k, n_starts = start.n_clusters, int(settings.n_init)
     first = start.init if start.given is None else start.given
     drawn = words().copy().words(most_words(k, n_starts))
-    fitted = solver.fit_one(x, k, first, drawn, n_starts, settings.max_iter, settings.tol, w)
+    fitted = on_host.fit_one(x, k, first, drawn, n_starts, settings.max_iter, settings.tol, w)
     if fitted is None:
         return None
     labels, centroids, cost, n_iter, converged = fitted
     warn_of_few_clusters(int(np.count_nonzero(np.bincount(labels))), k)
     return KMeansResult(from_numpy(labels, x), from_numpy(centroids, x), cost, n_iter, converged)
+
+
+def _fit_on_device(
+    x: Any, w: np.ndarray | None, start: Start, words: Callable[[], Words], settings: Settings
+) -> KMeansResult | None:
+    """`_fit_tiny` on a CUDA device."""
+    solver = device_solver(x, settings.device)
+    sizes, clusters = np.array([int(x.shape[0])]), np.array([start.n_clusters])
+    if solver is None or not solver.suits(sizes, clusters, w is not None).all():
+        return None
+    first = start.init if start.given is None else start.given[None]
+    found = solver.fit(
+        w,
+        np.zeros(1, dtype=np.int64),
+        sizes,
+        clusters,
+        np.zeros(1, dtype=np.int64),
+        first,
+        words().begun()[None],
+        int(settings.n_init),
+        settings.max_iter,
+        settings.tol,
+    )
+    if found is None or found.n_iter[0] < 0:
+        return None
+    warn_of_few_clusters(int(found.used[0]), start.n_clusters)
+    return KMeansResult(
+        solver.on_caller(found.labels),
+        solver.on_caller(found.centroids[0]),
+        float(found.inertia[0]),
+        int(found.n_iter[0]),
+        bool(found.converged[0]),
+    )
 
 
 def _identity(start: Start, settings: Settings) -> dict[str, Any]:

@@ -219,6 +219,26 @@ def means_variant(bits: int, weighted: bool, force_slow: bool) -> Variant:
     return plain_variant(files, X_BITS=bits, WEIGHTED=int(weighted), **extra)
 
 
+def most_threads(bits: int) -> int:
+    """Threads of a block that fits a problem whole: more would spill registers."""
+    return 256 if bits == 64 else 512
+
+
+def whole_variant(bits: int, weighted: bool, levels: int, in_shared: bool) -> Variant:
+    """Source and options of whole fits by one block each."""
+    parts = ("whole", "whole_start", "whole_nearest", "whole_sums")
+    helpers = ("exact.cuh", "quotient.cuh", "pairs.cuh")
+    return plain_variant(
+        (*helpers, *(f"{name}.cuh" for name in parts), "whole.cu"),
+        ALONE=1,
+        X_BITS=bits,
+        WEIGHTED=int(weighted),
+        LEVELS=levels,
+        IN_SHARED=int(in_shared),
+        THREADS=most_threads(bits),
+    )
+
+
 class Kernel:
     """One kernel with the shape of its launch: calling it enqueues it on the current stream."""
 

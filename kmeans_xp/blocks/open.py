@@ -21,7 +21,7 @@ from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.streams import is_stream
 from kmeans_xp.validation import outside
 
-__all__ = ["open_blocks"]
+__all__ = ["as_cupy", "open_blocks"]
 
 
 def open_blocks(
@@ -74,7 +74,7 @@ def _open(
 
     host = zero_copy_numpy(x)
     if device is not None:
-        on_device = _as_cupy(x if host is None else host)
+        on_device = as_cupy(x if host is None else host)
         if on_device is None:
             raise ValueError(
                 f"device={device!r} takes NumPy, CuPy, torch or JAX arrays, not {namespace_name(x)}"
@@ -86,7 +86,7 @@ def _open(
     elif host is not None:
         return in_memory(host)
     else:
-        on_device = _as_cupy(x)
+        on_device = as_cupy(x)
     if on_device is None:
         return in_memory(x)
     if metric.spherical:  # the kernels know the Euclidean metric alone
@@ -141,7 +141,7 @@ def _open_sparse(
     return SparseBlocks(x, w, dtype, metric)
 
 
-def _as_cupy(x: Any) -> Any:
+def as_cupy(x: Any) -> Any:
     """Return x as a CuPy array, without a copy if it is on a CUDA device, else None."""
     if is_cupy_array(x):
         return x

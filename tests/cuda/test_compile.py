@@ -22,9 +22,9 @@ TARGETS = {
     "sm_100": variants.Target("sm_100", False, 148, 227 * 1024),
     "sm_120": variants.Target("sm_120", False, 170, 99 * 1024),
 }
-# Registers saved around the call of a rare path are not spills of a loop. The rare path of `means`
-# keeps its long integers on the stack on purpose, and saves many registers.
-FEW_BYTES, STACK_ALLOWED = 96, {"means": 512}
+# Registers saved around the call of a rare path are not spills of a loop. The rare paths of
+# `means` and `fit_whole` keep long integers on the stack on purpose, and save many registers.
+FEW_BYTES, STACK_ALLOWED = 96, {"means": 512, "fit_whole": 640}
 # All columns that `padded` makes of up to 768, where rows are not cut into chunks, and then some;
 # numbers of clusters on either side of every limit of `certify_tiles`.
 COLUMNS = sorted({variants.padded(D) for D in range(1, 1025)} | {1536})
@@ -60,6 +60,11 @@ def plain_variants() -> dict[str, variants.Variant]:
         found[f"bounds-{bits}"] = variants.bounds_variant(bits)
         for weighted in (False, True):
             found[f"means-{bits}-{weighted}"] = variants.means_variant(bits, weighted, False)
+            for levels in (1, 3) if bits != 64 and not weighted else (3,):
+                for inside in (False, True):
+                    found[f"whole-{bits}-{weighted}-{levels}-{inside}"] = variants.whole_variant(
+                        bits, weighted, levels, inside
+                    )
             for power in (1, 2):
                 found[f"moments-{bits}-{power}-{weighted}"] = plain(
                     ("moments.cu",), X_BITS=bits, POWER=power, WEIGHTED=int(weighted)

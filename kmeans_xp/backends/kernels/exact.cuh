@@ -1,5 +1,7 @@
 // The exact sign of |x - b|^2 - |x - a|^2 = 2x.a - 2x.b + b.b - a.a: every product is a 106-bit integer times a power of
 // two, added into a fixed-point number that spans all exponents. Limb i counts units of 2^(32 i - OFFSET).
+//
+//   ALONE   a thread works by itself, with limbs of its own
 #if X_BITS == 64
 constexpr int LIMBS = 138, OFFSET = 2176;
 #else
@@ -7,7 +9,11 @@ constexpr int LIMBS = 26, OFFSET = 416;
 #endif
 
 __device__ __forceinline__ void limb_add(i64* limbs, int i, u32 value, bool negative) {
+#ifdef ALONE
+  limbs[i] += negative ? -(i64)value : (i64)value;
+#else
   if (value) atomicAdd((u64*)limbs + i, negative ? (u64) - (i64)value : (u64)value);
+#endif
 }
 
 // limbs += (+-) a * b * 2^shift
@@ -27,19 +33,15 @@ __device__ __forceinline__ void add_product(i64* limbs, double a, double b, int 
   limb_add(limbs, i + 4, (u32)l2, negative);
 }
 
-// A whole warp; `limbs` are LIMBS words of this warp in shared memory. > 0: a is nearer.
-__device__ __noinline__ int nearer_sign(i64* limbs, const Element* x, const Centre* a, const Centre* b, int D) {
-  int lane = threadIdx.x & 31;
-  for (int i = lane; i < LIMBS; i += 32) limbs[i] = 0;
-  __syncwarp();
-  for (int d = lane; d < D; d += 32) {
-    double v = to_double(x[d]), ca = a[d], cb = b[d];
-    add_product(limbs, v, ca, 1, false);
-    add_product(limbs, v, cb, 1, true);
-    add_product(limbs, cb, cb, 0, false);
-    add_product(limbs, ca, ca, 0, true);
-  }
-  __syncwarp();
+// limbs += the terms of one feature
+__device__ __forceinline__ void add_terms(i64* limbs, double v, double a, double b) {
+  add_product(limbs, v, a, 1, false);
+  add_product(limbs, v, b, 1, true);
+  add_product(limbs, b, b, 0, false);
+  add_product(limbs, a, a, 0, true);
+}
+
+__device__ __forceinline__ int sign_of(const i64* limbs) {
   i64 carry = 0;
   bool nonzero = false;
   for (int i = 0; i < LIMBS; i++) {
@@ -47,6 +49,28 @@ __device__ __noinline__ int nearer_sign(i64* limbs, const Element* x, const Cent
     nonzero |= (v & 0xffffffffll) != 0;
     carry = v >> 32;
   }
-  __syncwarp();
   return carry < 0 ? -1 : (carry > 0 || nonzero) ? 1 : 0;
 }
+
+#ifdef ALONE
+// > 0: a is nearer. Values lie at distances of step_x and step_c.
+__device__ __noinline__ int nearer_sign(const Centre* x, int step_x, const Centre* a, const Centre* b, int step_c,
+                                        int D) {
+  i64 limbs[LIMBS];
+  for (int i = 0; i < LIMBS; i++) limbs[i] = 0;
+  for (int d = 0; d < D; d++) add_terms(limbs, x[d * step_x], a[d * step_c], b[d * step_c]);
+  return sign_of(limbs);
+}
+#else
+// A whole warp; `limbs` are LIMBS words of this warp in shared memory. > 0: a is nearer.
+__device__ __noinline__ int nearer_sign(i64* limbs, const Element* x, const Centre* a, const Centre* b, int D) {
+  int lane = threadIdx.x & 31;
+  for (int i = lane; i < LIMBS; i += 32) limbs[i] = 0;
+  __syncwarp();
+  for (int d = lane; d < D; d += 32) add_terms(limbs, to_double(x[d]), a[d], b[d]);
+  __syncwarp();
+  const int sign = sign_of(limbs);
+  __syncwarp();
+  return sign;
+}
+#endif

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from kmeans_xp import single
+from kmeans_xp.blocks.device_tiny import device_solver
 from kmeans_xp.result import fingerprint
 from tests.helpers import environment, run
 from tests.make_hashes import FILE, SMALL
@@ -22,6 +24,13 @@ def test_on_the_device(cp, case):
     result = run(X, sample_weight=case.sample_weight(), **case.options())
     assert isinstance(result.labels, cp.ndarray)
     assert isinstance(result.centroids, cp.ndarray)
+    assert fingerprint(result) == EXPECTED[case.name]
+
+
+@pytest.mark.parametrize("case", CASES[1::3], ids=lambda case: case.name)
+def test_whole_by_one_block(cp, monkeypatch, case):
+    monkeypatch.setattr(single, "device_solver", device_solver)
+    result = run(cp.asarray(case.data()), sample_weight=case.sample_weight(), **case.options())
     assert fingerprint(result) == EXPECTED[case.name]
 
 

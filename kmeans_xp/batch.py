@@ -16,7 +16,7 @@ from kmeans_xp.backends.cuda_whole import Found
 from kmeans_xp.backends.threads import map_alone
 from kmeans_xp.blocks.device_tiny import DeviceSolver, device_solver
 from kmeans_xp.blocks.tiny import TinySolver, tiny_solver
-from kmeans_xp.exceptions import ConvergenceWarning, convergence_category
+from kmeans_xp.exceptions import convergence_category, quiet_parts, warn_of_overflow
 from kmeans_xp.problems import Problems, check_init, check_numbers_of_clusters
 from kmeans_xp.result import BatchResult, KMeansResult
 from kmeans_xp.seeding import batch_seeds, most_words
@@ -104,11 +104,11 @@ def kmeans_batch(
         out.put(b, single(problems.rows(b), k, first, problems.weights(b), seed))
 
     threads = threads and isinstance(problems.x, np.ndarray) and not callable(init)
-    with warnings.catch_warnings():  # one warning speaks for all problems
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quiet_parts():
         for _ in _each(fit, left, problems, threads):
             on_done(1)
     _warn_if_few(out.used, clusters)
+    warn_of_overflow(out.inertia)
     return out.result()
 
 

@@ -6,14 +6,13 @@ on text mining 2000.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kmeans_xp.backends.convert import from_numpy, take_rows, to_numpy
-from kmeans_xp.exceptions import ConvergenceWarning
+from kmeans_xp.exceptions import quiet_parts
 from kmeans_xp.functional import kmeans
 from kmeans_xp.prediction import inertia, labelled_inertia, predict
 from kmeans_xp.result import SameBits
@@ -139,7 +138,8 @@ def _center(x: Any, w: np.ndarray | None, leaf: _Leaf, device: str | None) -> np
     """Centroid of a leaf; that of the undivided root is the mean of all rows."""
     if leaf.center is not None:
         return leaf.center
-    mean = kmeans(x, 1, init=x[:1, :], tol=0, max_iter=1, sample_weight=w, device=device)
+    with quiet_parts():
+        mean = kmeans(x, 1, init=x[:1, :], tol=0, max_iter=1, sample_weight=w, device=device)
     return to_numpy(mean.centroids)[0]
 
 
@@ -156,8 +156,7 @@ def _split(
     """Run k-means with two clusters on the rows of a leaf."""
     part, weights = _part(x, w, leaf.rows)
     drawn = weights if weights is None or weights.any() else None  # no weight: as if unweighted
-    with warnings.catch_warnings():  # the caller hears of it once, at the end
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quiet_parts():  # the caller hears of it once, at the end
         result = kmeans(part, 2, sample_weight=drawn, random_state=seed, verbose=verbose, **options)
     labels, centroids = to_numpy(result.labels), to_numpy(result.centroids)
     leaves = []

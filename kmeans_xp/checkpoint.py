@@ -41,7 +41,8 @@ class Checkpoint:
     iterations : int, optional
         Write after every so many iterations.
     seconds : float, default 30
-        Write when so many seconds have passed since the last time; whichever comes first.
+        Write when so many seconds have passed since the last time; whichever comes first. A fit
+        that is interrupted (Ctrl-C, `sys.exit`) writes after the last iteration that it finished.
 
     Examples
     --------
@@ -132,10 +133,16 @@ class Keeper:
         target = self._target
         if target is None:
             return
+        follows = self.centroids is not None and self.iteration == iteration - 1
+        old = self.centroids[1] if follows and self.centroids else blocks.fetch(before)
+        self.iteration, self.centroids = iteration, (old, blocks.fetch(after))
         due = target.iterations is not None and iteration % target.iterations == 0
         if due or time.monotonic() - self._written >= target.seconds:
-            self.iteration = iteration
-            self.centroids = blocks.fetch(before), blocks.fetch(after)
+            self._write()
+
+    def interrupted(self) -> None:
+        """Write what the start that runs has finished."""
+        if self._target is not None and self.centroids is not None:
             self._write()
 
     def after_start(self, index: int, best: Best) -> None:
@@ -223,9 +230,13 @@ def open_keeper(checkpoint: Any, resume: Any) -> Keeper:
         If one is no path.
     FileNotFoundError
         If there is no checkpoint to go on from.
+    NotADirectoryError
+        If the folder of the checkpoint could not be made, for a file is in its way.
     """
     if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint(checkpoint)
+    if checkpoint is not None:
+        _check_folder(checkpoint.path)
     if resume is None:
         return Keeper(checkpoint, None)
     if isinstance(resume, Checkpoint):
@@ -237,6 +248,16 @@ def open_keeper(checkpoint: Any, resume: Any) -> Keeper:
             f"resume: there is no checkpoint in {os.fspath(resume)}; leave it out to start anew"
         )
     return Keeper(checkpoint, Path(resume))
+
+
+def _check_folder(path: Path) -> None:
+    for part in (path, *path.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise NotADirectoryError(
+                    f"checkpoint must be a folder, and {part} is a file; name another folder"
+                )
+            return
 
 
 def described(init: Any, random_state: Any) -> dict[str, Any]:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import warnings
+from collections.abc import Iterator
+
+import numpy as np
 
 from kmeans_xp.validation import outside
 
-__all__ = ["ConvergenceWarning", "convergence_category", "warn_of_few_clusters"]
+__all__ = [
+    "ConvergenceWarning",
+    "convergence_category",
+    "quiet_parts",
+    "warn_of_few_clusters",
+    "warn_of_overflow",
+]
+
+_OVERFLOW = "inertia is inf: "
 
 
 class ConvergenceWarning(UserWarning):
@@ -28,6 +40,27 @@ def warn_of_few_clusters(found: int, n_clusters: int) -> None:
             convergence_category(),
             stacklevel=outside(),
         )
+
+
+def warn_of_overflow(inertia: float | np.ndarray) -> None:
+    """Warn the caller of this package if an inertia is beyond float64."""
+    if np.isinf(inertia).any():
+        warnings.warn(
+            f"{_OVERFLOW}the sum of squared distances is beyond float64. Labels and centroids are "
+            "exact, but no start and no number of clusters is better than another by such an "
+            "inertia; scale X, as X * 2.0**-600",
+            RuntimeWarning,
+            stacklevel=outside(),
+        )
+
+
+@contextlib.contextmanager
+def quiet_parts() -> Iterator[None]:
+    """Keep the warnings of fits that are part of another: that speaks for all of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", _OVERFLOW, RuntimeWarning)
+        yield
 
 
 def convergence_category() -> type[ConvergenceWarning]:

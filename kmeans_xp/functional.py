@@ -149,6 +149,8 @@ def kmeans(
     -----
     ConvergenceWarning
         If X has fewer distinct rows than `n_clusters`.
+    RuntimeWarning
+        If the inertia is beyond float64, and so inf; labels and centroids are exact all the same.
     dask.array.PerformanceWarning
         If X is a Dask array with several chunks along its features.
 

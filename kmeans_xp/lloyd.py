@@ -103,7 +103,8 @@ def lloyd(
     on_iteration : callable, optional
         Called with (iteration, step, seconds); returning True stops.
     on_going : callable, optional
-        Called with (iteration, centroids before, centroids after) if the loop goes on.
+        Called with (iteration, centroids before, centroids after), before `on_iteration`, if the
+        stop rule does not hold.
     done : int, default 0
         Iterations made before: `blocks` is settled for the centroids before the last of them.
 
@@ -124,10 +125,10 @@ def lloyd(
         stale = step.shift != (0.0, 0.0)
         before, centroids = centroids, step.centroids
         seconds = time.perf_counter() - began
+        if on_going is not None and not converged:
+            on_going(iteration, before, centroids)
         if (on_iteration is not None and on_iteration(iteration, step, seconds)) or converged:
             break
-        if on_going is not None:
-            on_going(iteration, before, centroids)
     if stale:
         blocks.settle(centroids)
     return LoopResult(centroids, iteration, converged)

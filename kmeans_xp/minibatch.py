@@ -22,6 +22,7 @@ from kmeans_xp.blocks.minibatch import MiniBatchPass, host_rows
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.exact.blend import Totals
 from kmeans_xp.exact.inertia import exact_shift, shift_bounds
+from kmeans_xp.exceptions import warn_of_overflow
 from kmeans_xp.minibatch_options import Options, Plan
 from kmeans_xp.seeding import MiniBatchSampler, RowSampler, Words, sample_rows
 from kmeans_xp.streams import is_stream
@@ -257,6 +258,7 @@ def fit(X: Any, options: Options, sample_weight: Any = None) -> MiniBatchResult:
         else:
             assert monitor.average is not None
             inertia = monitor.average * (n_rows if w is None else math.fsum(w.tolist()))
+    warn_of_overflow(inertia)
     return _result(state, x, labels, inertia, step, -(-step * n_batch // n_rows))
 
 

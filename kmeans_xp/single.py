@@ -15,7 +15,7 @@ from kmeans_xp.blocks.device_tiny import device_solver
 from kmeans_xp.blocks.open import open_blocks
 from kmeans_xp.blocks.tiny import solver_for_one
 from kmeans_xp.checkpoint import Best, Keeper, described, open_keeper
-from kmeans_xp.exceptions import warn_of_few_clusters
+from kmeans_xp.exceptions import warn_of_few_clusters, warn_of_overflow
 from kmeans_xp.label_files import LabelSink, check_labels_out
 from kmeans_xp.lloyd import LoopResult, lloyd
 from kmeans_xp.progress import Watch, pass_bars
@@ -60,10 +60,24 @@ def fit_one(
     w = check_weights(sample_weight, x)
     target = check_labels_out(watchers.labels_out, int(x.shape[0]))
     words = functools.cache(lambda: Words(settings.random_state))  # once all is checked
-    if not watchers.anyone:
-        fitted = _fit_tiny(x, w, start, words, settings)
-        if fitted is not None:
-            return fitted
+    fitted = None if watchers.anyone else _fit_tiny(x, w, start, words, settings)
+    if fitted is None:
+        fitted = _fit_blocks(x, w, start, words, settings, watchers, keeper, target)
+    warn_of_overflow(fitted.inertia)
+    return fitted
+
+
+def _fit_blocks(
+    x: Any,
+    w: np.ndarray | None,
+    start: Start,
+    words: Callable[[], Words],
+    settings: Settings,
+    watchers: Watchers,
+    keeper: Keeper,
+    target: Any,
+) -> KMeansResult:
+    """Fit by the loop, with labels in `target` where there is one."""
     here = on_cuda_device(settings.device, x)
     with here, LabelSink(target, int(x.shape[0])) as sink, pass_bars(x, watchers.progress):
         blocks = open_blocks(
@@ -81,10 +95,15 @@ def fit_one(
         )
         with blocks.session():
             keeper.begin(blocks, words(), _identity(start, settings))
-            best = _best_start(blocks, start, words(), keeper, watch, settings)
+            try:
+                best = _best_start(blocks, start, words(), keeper, watch, settings)
+            except (KeyboardInterrupt, SystemExit):
+                keeper.interrupted()
+                raise
         sink.keep(best.labels)
     labels = sink.result(best.labels)
-    warn_of_few_clusters(blocks.distinct_labels(best.labels, n_clusters), n_clusters)
+    k = start.n_clusters
+    warn_of_few_clusters(blocks.distinct_labels(best.labels, k), k)
     return KMeansResult(
         labels, from_numpy(best.centroids, x), best.inertia, best.n_iter, best.converged
     )

@@ -152,6 +152,34 @@ def test_checkpoints_are_written_when_they_are_due(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
+@pytest.mark.parametrize("count", [1, 2, 9])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_fit_writes_what_it_has_finished(tmp_path, count, error):
+    x, seen = data(), []
+
+    def stop(state):
+        seen.append(state)
+        if len(seen) == count:
+            raise error
+
+    with pytest.raises(error):
+        kmeans(x, checkpoint=tmp_path, callback=stop, **OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    again = []
+    found = kmeans(x, resume=tmp_path, callback=again.append, **OPTIONS)
+    assert again[0].iteration == seen[-1].iteration + 1  # not one is made twice
+    assert found == kmeans(x, **OPTIONS)
+
+
+@pytest.mark.parametrize("inside", ["", "deeper/still"])
+def test_a_file_in_the_way_of_the_folder(tmp_path, inside):
+    file = tmp_path / "model.bin"
+    file.write_bytes(b"precious")
+    with pytest.raises(NotADirectoryError, match=r"checkpoint must be a folder, .*model.bin is a"):
+        kmeans(data(), checkpoint=file / inside, **OPTIONS)
+    assert file.read_bytes() == b"precious"
+
+
 def test_a_failed_write_leaves_the_last_one(tmp_path, monkeypatch):
     x = data()
     interrupted(x, tmp_path, 5, **OPTIONS)

@@ -10,7 +10,7 @@ import numpy as np
 from kmeans_xp.backends.convert import from_numpy, to_numpy
 from kmeans_xp.bisecting import Tree, bisect, walk
 from kmeans_xp.estimators.base import BaseKMeans, Interval, StrOptions
-from kmeans_xp.exceptions import warn_of_few_clusters
+from kmeans_xp.exceptions import warn_of_few_clusters, warn_of_overflow
 from kmeans_xp.validation import ALGORITHMS, INIT_NAMES
 
 __all__ = ["BisectingKMeans"]
@@ -168,6 +168,7 @@ class BisectingKMeans(BaseKMeans):
         self._split_centers = from_numpy(found.tree.centers, x)
         self._split_children = from_numpy(found.tree.children, x)
         warn_of_few_clusters(len(np.unique(found.labels)), self.n_clusters)
+        warn_of_overflow(found.inertia)
         return self
 
     def _labels(self, x: Any) -> Any:

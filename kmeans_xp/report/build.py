@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from kmeans_xp.backends import backend_for
 from kmeans_xp.backends.convert import centroid_dtype, take_rows, to_numpy
 from kmeans_xp.blocks.directions import directions
 from kmeans_xp.blocks.survey import survey
-from kmeans_xp.exceptions import ConvergenceWarning
+from kmeans_xp.exceptions import quiet_parts
 from kmeans_xp.functional import kmeans
 from kmeans_xp.grouped import in_float64
 from kmeans_xp.history import History
@@ -251,9 +250,7 @@ def _choose(x: Any, seed: Any, metric: str, options: dict[str, Any]) -> Choice:
         x = directions(x, centroid_dtype(x))
     some = x if n_rows <= most else take_rows(x, sample_rows(n_rows, most, Words(seed)))
     criteria = ("elbow", "silhouette")
-    with warnings.catch_warnings():
-        # Where rows repeat, the larger numbers are tried in vain.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with quiet_parts():  # where rows repeat, the larger numbers are tried in vain
         selection = select_k(
             some, criterion=criteria, sample_size=SILHOUETTE_ROWS, random_state=seed, **options
         )

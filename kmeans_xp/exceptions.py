@@ -48,7 +48,7 @@ def warn_of_overflow(inertia: float | np.ndarray) -> None:
         warnings.warn(
             f"{_OVERFLOW}the sum of squared distances is beyond float64. Labels and centroids are "
             "exact, but no start and no number of clusters is better than another by such an "
-            "inertia; scale X, as X * 2.0**-600",
+            "inertia; scale X (as X * 2.0**-600) or sample_weight",
             RuntimeWarning,
             stacklevel=outside(),
         )

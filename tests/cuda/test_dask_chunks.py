@@ -84,7 +84,7 @@ def test_the_bits_of_the_array_in_memory(cp, monkeypatch, dtype, weights):
 def test_chunks_go_to_the_kernels_alone(cp, kernels):
     x = data()
     found = kmeans(chunked(cp, x, 300), K, init=x[:K].copy(), tol=0.0, max_iter=3)
-    assert kernels[:3] == [300, 300, 100]
+    assert sorted(kernels[:3]) == [100, 300, 300]
     assert found.n_iter == 3
 
 

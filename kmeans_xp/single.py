@@ -140,7 +140,9 @@ def _fit_on_device(
     """`_fit_tiny` on a CUDA device."""
     solver = device_solver(x, settings.device)
     sizes, clusters = np.array([int(x.shape[0])]), np.array([start.n_clusters])
-    if solver is None or not solver.suits(sizes, clusters, w is not None).all():
+    if solver is None or solver.refusable:  # the loop looks at such integers first
+        return None
+    if not solver.suits(sizes, clusters, w is not None).all():
         return None
     first = start.init if start.given is None else start.given[None]
     found = solver.fit(

@@ -20,6 +20,7 @@ from kmeans_xp.backends.cuda_kernels import Target
 from kmeans_xp.backends.cuda_whole import DeviceUnsupported, Found, Problems, fit_whole, suits
 from kmeans_xp.backends.devices import on_cuda_device
 from kmeans_xp.blocks.open import as_cupy
+from kmeans_xp.blocks.tiny import held_by_float64
 
 __all__ = ["DeviceSolver", "device_solver"]
 
@@ -38,12 +39,15 @@ def device_solver(x: Any, device: str | None = None) -> DeviceSolver | None:
     if forced_generic() or is_sparse(x) or (device is None and host is not None):
         return None
     with on_cuda_device(device, x):
-        there = as_cupy(x if host is None else host)
-        if there is None:
+        rows = as_cupy(x) if host is None else host  # rows of the host go there if one is tiny
+        if rows is None:
             return None
+        import cupy as cp
+
+        place: Any = rows.device if host is None else cp.cuda.Device()
         try:
-            with there.device:  # no kernel here needs the newest tensor cores
-                return DeviceSolver(there, x, Target.current(engine="mma"))
+            with place:  # no kernel here needs the newest tensor cores
+                return DeviceSolver(rows, x, place, Target.current(engine="mma"))
         except DeviceUnsupported:
             return None
 
@@ -53,26 +57,28 @@ class DeviceSolver:
 
     Parameters
     ----------
-    x : cupy.ndarray, shape (..., D)
-        Rows, one problem after the other.
+    x : cupy.ndarray or ndarray, shape (..., D)
+        Rows, one problem after the other; nothing is copied before a fit.
     like : array
         What the caller gave.
+    device : cupy.cuda.Device
     target : Target
-        The device.
+        What this device can do.
     """
 
-    def __init__(self, x: Any, like: Any, target: Target) -> None:
-        import cupy as cp
+    def __init__(self, x: Any, like: Any, device: Any, target: Target) -> None:
+        self._x, self._like, self._device, self._target = x, like, device, target
+        known = x.dtype in (np.float16, np.float32, np.float64)
+        self._dtype = np.dtype(x.dtype if known else centroid_dtype(like))
 
-        self._like, self._target, self._device = like, target, x.device
-        if x.dtype not in (cp.float16, cp.float32, cp.float64):
-            x = x.astype(centroid_dtype(like))
-        self._x = cp.ascontiguousarray(x).reshape(-1, x.shape[-1])
-        self._shape = tuple(x.shape[:-1])
+    @property
+    def refusable(self) -> bool:
+        """Whether the values may be some that float64 does not hold: a fit refuses these."""
+        return not held_by_float64(self._x.dtype)
 
     def suits(self, sizes: np.ndarray, clusters: np.ndarray, weighted: bool) -> np.ndarray:
         """Which problems are tiny enough."""
-        d, itemsize = self._x.shape[1], self._x.dtype.itemsize
+        d, itemsize = self._x.shape[-1], self._dtype.itemsize
         return suits(sizes, clusters, d, itemsize, weighted, self._target)
 
     def fit(
@@ -112,13 +118,14 @@ class DeviceSolver:
 
         with self._device:
             weights = None if w is None else cp.asarray(w.reshape(-1).astype(np.float64))
-            problems = Problems(self._x, weights, first, sizes, clusters)
+            x = cp.ascontiguousarray(cp.asarray(self._x), dtype=self._dtype)
+            problems = Problems(x.reshape(-1, x.shape[-1]), weights, first, sizes, clusters)
             settings = n_init, max_iter, tol
             try:
                 found = fit_whole(problems, which, start, streams, *settings, self._target)
             except DeviceUnsupported:
                 return None
-            return replace(found, labels=found.labels.reshape(self._shape))
+            return replace(found, labels=found.labels.reshape(x.shape[:-1]))
 
     def on_caller(self, values: Any) -> Any:
         """Hand a device array to the caller's namespace, through the host if the rows are there."""

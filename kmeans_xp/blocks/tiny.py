@@ -18,7 +18,7 @@ from kmeans_xp.backends.convert import centroid_dtype, is_sparse, zero_copy_nump
 from kmeans_xp.backends.cpu import kernels, kernels_allowed
 from kmeans_xp.backends.threads import thread_count
 
-__all__ = ["TinySolver", "solver_for_one", "tiny_solver"]
+__all__ = ["TinySolver", "held_by_float64", "solver_for_one", "tiny_solver"]
 
 # Values of a problem up to which a kernel alone beats the ordinary loop with all threads, and up to
 # which it does so where other problems keep the other threads busy.
@@ -65,11 +65,15 @@ def solver_for_one(x: Any, n_clusters: int) -> TinySolver | None:
     return solver if suits and np.isfinite(host).all() else None
 
 
+def held_by_float64(dtype: np.dtype[Any]) -> bool:
+    """Whether float64 holds every value of this dtype; a fit refuses those that it does not."""
+    kind, size = dtype.kind, dtype.itemsize
+    return kind == "b" or (kind == "f" and size <= 8) or (kind in "iu" and size <= 4)
+
+
 def _plain(x: np.ndarray) -> bool:
     """Whether float64 holds every value of this dtype, and no block size was asked for."""
-    kind, size = x.dtype.kind, x.dtype.itemsize
-    exact = kind == "b" or (kind == "f" and size <= 8) or (kind in "iu" and size <= 4)
-    return exact and "KMEANS_XP_BLOCK_ROWS" not in os.environ
+    return held_by_float64(x.dtype) and "KMEANS_XP_BLOCK_ROWS" not in os.environ
 
 
 class TinySolver:

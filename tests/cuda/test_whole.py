@@ -220,6 +220,29 @@ def test_single_fits_that_are_left(cp, ones, left):
         kmeans(cp.asarray(x), 4)
 
 
+def test_integers_beyond_float64_are_refused(cp, ones, left):
+    x = np.arange(40).reshape(20, 2)
+    x[3, 1] = 2**53 + 1
+    for rows, device in ((cp.asarray(x), None), (x, "cuda")):
+        with pytest.raises(ValueError, match=r"X\[3, 1\] is 9007199254740993"):
+            kmeans(rows, 2, device=device)
+    assert left == []
+
+
+@pytest.mark.parametrize("place", ["host", "device"])
+def test_rows_that_are_not_tiny_are_not_copied(cp, monkeypatch, place):
+    x = np.zeros((2, (1 << 17) + 1, 2), np.float32)
+    there = x if place == "host" else cp.asarray(x).transpose(0, 2, 1).copy().transpose(0, 2, 1)
+
+    def refused(*_, **__):
+        raise AssertionError("copied")
+
+    for name in ("asarray", "ascontiguousarray"):
+        monkeypatch.setattr(cp, name, refused)
+    solver = device_tiny.device_solver(there, "cuda" if place == "host" else None)
+    assert not solver.suits(np.full(2, x.shape[1]), np.full(2, 8), False).any()
+
+
 def test_seeds_of_generators_are_drawn_from_once(cp, ones):
     x, states = data()[0], [np.random.default_rng(7) for _ in range(2)]
     pairs = zip((x, cp.asarray(x)), states, strict=True)

@@ -23,7 +23,7 @@ from benchmarks.harness import print_table, row, write_results
 from kmeans_xp import kmeans, predict, stream
 from kmeans_xp.backends.cpu import NumpyBackend
 from kmeans_xp.backends.cuda_blocks import BlockCopies
-from kmeans_xp.blocks.device_chunk import copy_rows
+from kmeans_xp.blocks.pinned import copy_rows
 
 __all__ = ["run"]
 

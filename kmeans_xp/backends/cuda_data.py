@@ -35,6 +35,16 @@ def _sample_frame(sample: np.ndarray) -> tuple[int, np.ndarray, float]:
     return e, np.nan_to_num(middle), size
 
 
+def free_bytes() -> int:
+    """Bytes that CuPy's pool may still give."""
+    import cupy as cp
+
+    pool = cp.get_default_memory_pool()
+    free = cp.cuda.Device().mem_info[0] + pool.free_bytes()
+    limit = pool.get_limit()
+    return int(min(free, limit - pool.used_bytes()) if limit else free)
+
+
 class Grid:
     """The frame of the exact sums: per column |x| < 2^top, every x a multiple of 2^bottom."""
 
@@ -172,11 +182,9 @@ class Rows:
         return levels.get(), (-24 - 32 * np.arange(n_levels))[:, None] + top
 
     def _claim(self, memory_limit: int | None) -> None:
-        import cupy as cp
-
         wanted = self.N * (4 * self.Dp + self.bytes_a_row)
         if memory_limit is None:
-            free = cp.cuda.Device().mem_info[0] + cp.get_default_memory_pool().free_bytes()
+            free = free_bytes()
             memory_limit = free - free // 20
         self.spare = memory_limit - wanted
         if self.spare < 0:

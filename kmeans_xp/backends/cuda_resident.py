@@ -8,19 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-__all__ = ["Resident", "free_bytes"]
+from kmeans_xp.backends.cuda_data import free_bytes
+
+__all__ = ["Resident"]
 
 _SHARE = 2  # "auto" takes the half of what is free
-
-
-def free_bytes() -> int:
-    """Bytes that CuPy's pool may still give."""
-    import cupy as cp
-
-    pool = cp.get_default_memory_pool()
-    free = cp.cuda.Device().mem_info[0] + pool.free_bytes()
-    limit = pool.get_limit()
-    return int(min(free, limit - pool.used_bytes()) if limit else free)
 
 
 class Resident:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kmeans_xp.backends.cuda_data import free_bytes
 from kmeans_xp.backends.cuda_kernels import Kernel, Target, most_threads, whole_variant
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
 
@@ -224,8 +225,7 @@ class _Run:
             max(1, min(resident, RESIDENT_THREADS // threads)) * target.multiprocessors, len(which)
         )
         if scratch:
-            free = cp.cuda.Device().mem_info[0] + cp.get_default_memory_pool().free_bytes()
-            blocks = min(blocks, max(1, free // 4 // scratch))
+            blocks = min(blocks, max(1, free_bytes() // 4 // scratch))
         room = cp.empty(max(1, blocks * scratch), cp.uint8)
         kernel(
             blocks,

@@ -23,13 +23,14 @@ from kmeans_xp.backends.cuda_blocks import (
     Place,
 )
 from kmeans_xp.blocks.base import Oversampling, Potential
-from kmeans_xp.blocks.device_chunk import copy_labels, copy_rows, facts_of, on_levels
+from kmeans_xp.blocks.device_chunk import facts_of, on_levels
 from kmeans_xp.blocks.device_passes import (
     DevicePassedOversampling,
     gathered_oversampling,
     gathered_potential,
 )
 from kmeans_xp.blocks.part import Part
+from kmeans_xp.blocks.pinned import copy_labels, copy_rows
 from kmeans_xp.blocks.streamed import StreamBlocks
 from kmeans_xp.exact.metric import EUCLIDEAN, Metric
 from kmeans_xp.exact.sums import ClusterSums

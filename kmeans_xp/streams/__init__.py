@@ -224,20 +224,17 @@ def stream(
     >>> streamed.inertia == kmeans(x, 4, random_state=0).inertia
     True
     """
-    whole = isinstance(block_rows, int | np.integer) and not isinstance(block_rows, bool)
-    if block_rows != "auto" and not (whole and int(block_rows) >= 1):
-        raise ValueError(f"block_rows must be 'auto' or an integer >= 1, got {block_rows!r}")
-    block_rows = block_rows if isinstance(block_rows, str) else int(block_rows)
-    room = _bytes_or_auto(resident_bytes)
-    return Stream(_source(source, block_rows, columns, array), room)
+    size = _whole_or_auto("block_rows", block_rows, 1)
+    room = _whole_or_auto("resident_bytes", resident_bytes, 0)
+    return Stream(_source(source, size, columns, array), room)
 
 
-def _bytes_or_auto(value: Any) -> int | Literal["auto"]:
+def _whole_or_auto(name: str, value: Any, least: int) -> int | Literal["auto"]:
     if isinstance(value, str) and value == "auto":
         return "auto"
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 0:
-        raise ValueError(f"resident_bytes must be 'auto' or an integer >= 0, got {value!r}")
+    if not whole or value < least:
+        raise ValueError(f"{name} must be 'auto' or an integer >= {least}, got {value!r}")
     return int(value)
 
 

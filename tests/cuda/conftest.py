@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from kmeans_xp.backends import cuda_blocks
+
 
 @pytest.fixture
 def device():
@@ -24,6 +26,19 @@ def cp(device):
     if device.cuda.Device().compute_capability != "90":
         pytest.skip("the error bound of the tensor cores has been measured on 9.0 only")
     return device
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Counts the blocks that go to the kernels."""
+    enqueue, seen = cuda_blocks.BlockPasses.enqueue, []
+
+    def counted(self, place, **options):
+        seen.append(place.n_rows)
+        enqueue(self, place, **options)
+
+    monkeypatch.setattr(cuda_blocks.BlockPasses, "enqueue", counted)
+    return seen
 
 
 def absent(reason: str) -> None:

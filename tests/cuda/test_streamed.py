@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from kmeans_xp import fingerprint, kmeans, predict, seeding, stream
-from kmeans_xp.backends import cuda_blocks, cuda_resident
+from kmeans_xp.backends import cuda_blocks, cuda_data, cuda_resident
 from kmeans_xp.backends.cuda import DeviceLloyd
 from kmeans_xp.backends.nvrtc import DeviceUnsupported
-from kmeans_xp.blocks import device_chunk
+from kmeans_xp.blocks import pinned
 from kmeans_xp.blocks.device_streamed import DeviceStreamBlocks
 from kmeans_xp.blocks.part import Part
 from kmeans_xp.prediction import inertia
@@ -43,19 +43,6 @@ def both(x, size, k=K, **options):
     assert isinstance(found.labels, np.ndarray)
     assert fingerprint(found) == fingerprint(whole)
     return found
-
-
-@pytest.fixture
-def kernels(monkeypatch):
-    """Counts the blocks that go to the kernels."""
-    enqueue, seen = cuda_blocks.BlockPasses.enqueue, []
-
-    def counted(self, place, **options):
-        seen.append(place.n_rows)
-        enqueue(self, place, **options)
-
-    monkeypatch.setattr(cuda_blocks.BlockPasses, "enqueue", counted)
-    return seen
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
@@ -151,7 +138,7 @@ def test_levels_are_carried():
 
 def test_copies_made_in_pieces(cp, monkeypatch):
     for name in ("_COPIED", "_LABELS"):
-        monkeypatch.setattr(device_chunk, name, 64)
+        monkeypatch.setattr(pinned, name, 64)
     both(data(), 257, sample_weight=(np.arange(900) % 4).astype(np.float32), max_iter=3)
 
 
@@ -349,7 +336,7 @@ def test_free_bytes_keep_to_the_limit_of_the_pool(cp):
     limit = pool.get_limit()
     pool.set_limit(size=pool.used_bytes() + 12345)
     try:
-        assert cuda_resident.free_bytes() <= 12345
+        assert cuda_data.free_bytes() <= 12345
     finally:
         pool.set_limit(size=limit)
 

@@ -235,6 +235,7 @@ def test_a_mean_that_misses_a_midpoint_by_far_less_than_two_doubles_hold(compile
 
 
 @numba
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_values_beyond_the_kernels_range(compiled):
     x = data(dtype=np.float64, shape=(4, 20, 2))
     x[0] *= 1e200

@@ -47,6 +47,7 @@ PLACES = [(name, case) for name in LIBRARIES for case in SMALL[:: 4 if name == "
 @pytest.mark.parametrize(
     ("library", "case"), PLACES, ids=lambda of: getattr(of, "name", of), indirect=["library"]
 )
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_every_library(library, case, backend):
     assert fit(library, case, backend=backend) == EXPECTED[case.name]
 
@@ -64,6 +65,7 @@ def test_every_block_size_and_thread_count(case, rows, threads, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("algorithm", ["lloyd", "hamerly", "elkan"])
 @pytest.mark.parametrize("case", SMALL + LARGE, ids=lambda case: case.name)
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_every_algorithm(case, algorithm, backend):
     with environment(backend=backend):
         options = {**case.options(), "algorithm": algorithm}

@@ -49,6 +49,7 @@ def check(X, asked, sample_weight=None):
 
 @pytest.mark.parametrize("dtype", datasets.FLOATS)
 @pytest.mark.parametrize("kind", datasets.KINDS)
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_every_kind_of_data(kind, dtype):
     check(datasets.make(kind, dtype, 90, 3, 4), options())
 

@@ -142,6 +142,7 @@ def both(function, **settings):
 @pytest.mark.parametrize("shape", [(400, 3, 5, 50), (400, 17, 9, 128), (300, 70, 6, 60)])
 @pytest.mark.parametrize("kind", datasets.KINDS)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_fits_have_the_bits_of_the_plain_path(dtype, kind, shape):
     n, d, k, size = shape
     X = datasets.make(kind, dtype, n, d, k)

@@ -20,6 +20,7 @@ def every_nth(X, k=K):
 @pytest.mark.parametrize("init", ["k-means++", "random", "array"])
 @pytest.mark.parametrize("dtype", datasets.FLOATS)
 @pytest.mark.parametrize("kind", datasets.KINDS)
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_run(kind, dtype, init, weights):
     seed = WEIGHTS.index(weights)
     X = datasets.make(kind, dtype, N, D, 4, seed)

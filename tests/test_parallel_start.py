@@ -33,6 +33,7 @@ NAME = "k-means||"
         ("huge", "float64"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_the_definition(kind, dtype, weights, metric):
     x = datasets.make(kind, dtype, 60)
     x[~x.any(axis=1)] = 1
@@ -73,6 +74,7 @@ def test_sampled_weights_far_below_the_largest(seed):
     check(x, 4, init=NAME, init_size=10, sample_weight=w, random_state=seed)
 
 
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_weights_near_the_largest_float():
     x = datasets.make("blobs", "float64", 60)
     w = np.where(np.arange(60) % 2, 1e308, 1e-300)

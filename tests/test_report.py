@@ -245,6 +245,7 @@ def test_features_of_other_sizes_are_told():
         (uniform(2, (40, 2)) + 1e12, None),
     ],
 )
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_data_of_every_kind(x, k):
     made = cluster_report(x, n_init=1, random_state=0)
     assert k is None or len(made.result.centroids) == k

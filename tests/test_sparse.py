@@ -64,6 +64,7 @@ def test_same_bits_as_the_dense_array(dtype, init, weights, path):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", [kind for kind in datasets.KINDS if kind != "digits"])
+@pytest.mark.filterwarnings("ignore:inertia is inf:RuntimeWarning")
 def test_adversarial_values(kind, dtype, path):
     """Values of all sizes, lattices and near-ties, with and without zeros among them."""
     with environment(**path):
